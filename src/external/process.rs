@@ -1,0 +1,207 @@
+//! The only place that spawns a child process.
+//!
+//! Children get a pinned locale, no standard input unless given, their own process group (a Ctrl-C on the
+//! terminal reaches only us) and die with their handle. Arguments are a list, never a shell string.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+use super::{Class, Error, Result};
+
+/// A child process to be: program, arguments, environment, folder, standard input.
+#[derive(Debug, Clone)]
+pub struct Child {
+    program: OsString,
+    args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+    stdin: Option<Vec<u8>>,
+    stdin_file: Option<PathBuf>,
+}
+
+/// What a child that ended left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit status; `None` where a signal ended it.
+    pub status: Option<i32>,
+    /// Standard output, whole.
+    pub stdout: Vec<u8>,
+    /// Standard error, whole.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    pub fn ok(&self) -> bool {
+        self.status == Some(0)
+    }
+
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl Child {
+    /// Runs `program`, looked up in `PATH`.
+    pub fn new(program: impl AsRef<OsStr>) -> Child {
+        Child {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            envs: vec![("LC_ALL".into(), "C.UTF-8".into())],
+            folder: None,
+            stdin: None,
+            stdin_file: None,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Child {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Child {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of the child's environment.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Child {
+        self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs it in `folder`.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Child {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Feeds `bytes` to its standard input.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Child {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Opens `file` as its standard input.
+    #[must_use]
+    pub fn stdin_file(mut self, file: impl Into<PathBuf>) -> Child {
+        self.stdin_file = Some(file.into());
+        self
+    }
+
+    /// The program's name, for messages.
+    pub fn program(&self) -> String {
+        self.program.to_string_lossy().into_owned()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the place the rule names")]
+    fn command(&self) -> Result<tokio::process::Command> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(&self.args).envs(self.envs.iter().map(|(k, v)| (k, v)));
+        command.stdin(match (&self.stdin, &self.stdin_file) {
+            (Some(_), _) => Stdio::piped(),
+            (None, Some(path)) => {
+                let file = std::fs::File::open(path)
+                    .map_err(|error| Error::io("file system", "open", path.display().to_string(), &error))?;
+                file.into()
+            }
+            (None, None) => Stdio::null(),
+        });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).kill_on_drop(true);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        Ok(command)
+    }
+
+    fn spawn(&self) -> Result<tokio::process::Child> {
+        tracing::debug!(program = ?self.program, args = ?self.args, "spawn");
+        self.command()?.spawn().map_err(|error| Error::io("this machine", "run", self.program(), &error))
+    }
+
+    /// Runs it to its end, whatever its status.
+    pub async fn output(self) -> Result<Output> {
+        let mut child = self.spawn()?;
+        let feed = child.stdin.take().zip(self.stdin.clone());
+        let feeding = async {
+            if let Some((mut pipe, bytes)) = feed {
+                // A child that does not read all of it says so by its status.
+                let _ = pipe.write_all(&bytes).await;
+            }
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), feeding);
+        let output = output.map_err(|error| Error::io("this machine", "wait for", self.program(), &error))?;
+        Ok(Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr })
+    }
+
+    /// Runs it to its end; a status other than 0 is an error that carries the end of its standard error.
+    pub async fn success(self) -> Result<Output> {
+        let program = self.program();
+        let output = self.output().await?;
+        if output.ok() { Ok(output) } else { Err(failed(&program, &output)) }
+    }
+
+    /// Runs it to its end and hands over each line of standard error as it comes; status 0 or an error.
+    pub async fn watched(self, mut line: impl FnMut(&str)) -> Result<Output> {
+        let mut child = self.spawn()?;
+        let stderr = child.stderr.take();
+        let mut kept = Vec::new();
+        let watching = async {
+            if let Some(stderr) = stderr {
+                let mut lines = BufReader::new(stderr).split(b'\n');
+                while let Ok(Some(bytes)) = lines.next_segment().await {
+                    line(&String::from_utf8_lossy(&bytes));
+                    kept.extend_from_slice(&bytes);
+                    kept.push(b'\n');
+                }
+            }
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), watching);
+        let output = output.map_err(|error| Error::io("this machine", "wait for", self.program(), &error))?;
+        let output = Output { status: output.status.code(), stdout: output.stdout, stderr: kept };
+        if output.ok() { Ok(output) } else { Err(failed(&self.program(), &output)) }
+    }
+}
+
+fn failed(program: &str, output: &Output) -> Error {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+    let status = output.status.map_or("a signal".to_owned(), |code| format!("status {code}"));
+    Error::new("this machine", "run", program, Class::Rejected, format!("it ended with {status}\n{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_child_gets_its_input_and_its_status_is_seen() {
+        let output = Child::new("cat").stdin("hello").success().await.unwrap();
+        assert_eq!(output.text(), "hello");
+        let error = Child::new("false").success().await.unwrap_err();
+        assert_eq!(error.class, Class::Rejected);
+        let error = Child::new("no-such-program-here").output().await.unwrap_err();
+        assert_eq!(error.class, Class::NotFound);
+    }
+
+    #[tokio::test]
+    async fn lines_of_standard_error_arrive_as_they_come() {
+        let mut seen = Vec::new();
+        let child = Child::new("sh").args(["-c", "echo one >&2; echo two >&2"]);
+        child.watched(|line| seen.push(line.to_owned())).await.unwrap();
+        assert_eq!(seen, ["one", "two"]);
+    }
+}

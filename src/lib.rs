@@ -1,0 +1,3 @@
+//! kmt-run: a test-matrix runner for code that depends on the kernel.
+
+pub mod external;
