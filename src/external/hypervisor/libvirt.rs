@@ -1,0 +1,275 @@
+//! libvirt by the `virt` crate, on `qemu:///session` unless told otherwise.
+//!
+//! Its calls block and cannot be cancelled, and its handles panic when a connection broke: all of them live
+//! on one thread of their own, which answers questions one by one and reconnects after a panic.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kmt_reporters::event::Arch;
+use tokio::sync::{OnceCell, oneshot};
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::domain::{Domain, DomainState as Raw};
+use virt::enumutil::Enum;
+use virt::error::ErrorNumber;
+
+use super::{DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, xml};
+use crate::external::process::Child;
+use crate::external::{self, Class, Error};
+
+/// How long any one call may take; a first definition probes QEMU and may need a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What helps when the daemon does not answer.
+const START_HINT: &str = "`cargo xtask setup` starts it; by hand, as root: `virtlogd -d; libvirtd -d`";
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// The real hypervisor of one host.
+#[derive(Debug)]
+pub struct Libvirt {
+    jobs: mpsc::Sender<Job>,
+    uri: String,
+    cache: PathBuf,
+    qemu_user: OnceCell<Option<(u32, u32)>>,
+}
+
+/// Lives on the thread: the connection, if there is one.
+struct Worker {
+    uri: String,
+    connection: Option<Connect>,
+}
+
+impl Worker {
+    fn connection(&mut self) -> Result<&Connect, virt::error::Error> {
+        let alive = self.connection.as_ref().is_some_and(|c| c.is_alive().unwrap_or(false));
+        if !alive {
+            self.drop_connection();
+            self.connection = Some(Connect::open(Some(&self.uri))?);
+        }
+        self.connection.as_ref().ok_or_else(virt::error::Error::last_error)
+    }
+
+    fn drop_connection(&mut self) {
+        let old = self.connection.take();
+        // Giving a broken connection back panics in `virt`.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(old)));
+    }
+}
+
+impl Libvirt {
+    /// Connects to `uri` at the first question. `cache` remembers what the acceleration probe found.
+    pub fn new(uri: impl Into<String>, cache: impl Into<PathBuf>) -> Libvirt {
+        let uri = uri.into();
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let mut worker = Worker { uri: uri.clone(), connection: None };
+        // The thread ends with the last sender; a machine that cannot make one cannot run tests either, and
+        // the first question then says that nobody answers.
+        let _ = std::thread::Builder::new().name("libvirt".to_owned()).spawn(move || {
+            virt::error::clear_error_callback();
+            while let Ok(job) = queue.recv() {
+                job(&mut worker);
+            }
+            worker.drop_connection();
+        });
+        Libvirt { jobs, uri, cache: cache.into(), qemu_user: OnceCell::new() }
+    }
+
+    /// Runs `work` on the thread.
+    async fn ask<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        subject: &str,
+        work: impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static,
+    ) -> external::Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |worker| {
+            let result = catch_unwind(AssertUnwindSafe(|| worker.connection().and_then(work)));
+            if result.is_err() {
+                worker.drop_connection();
+            }
+            let _ = answer.send(result);
+        });
+        let gone = |why: &str| Error::new("libvirt", operation, subject, Class::Unreachable, why).hint(START_HINT);
+        self.jobs.send(job).map_err(|_| gone("its thread has ended"))?;
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(Ok(result))) => result.map_err(|error| classed(operation, subject, &self.uri, &error)),
+            Ok(_) => Err(gone("the connection broke")),
+            Err(_) => Err(gone("no answer within 120 s")),
+        }
+    }
+
+    /// User of QEMU where it is not us: the system daemon's, which a session URI means for root.
+    async fn qemu_user(&self) -> external::Result<Option<(u32, u32)>> {
+        self.qemu_user
+            .get_or_try_init(|| async {
+                if !rustix::process::geteuid().is_root() {
+                    return Ok(None);
+                }
+                let text = self.ask("look at", &self.uri, |c| c.capabilities()).await?;
+                Ok(xml::dac_label(&text))
+            })
+            .await
+            .copied()
+    }
+}
+
+/// Sorts libvirt's errors by what can be done about them.
+fn classed(operation: &'static str, subject: &str, uri: &str, error: &virt::error::Error) -> Error {
+    let message = error.message();
+    let class = match error.code() {
+        Enum::Known(ErrorNumber::NoDomain) => Class::NotFound,
+        Enum::Known(ErrorNumber::AuthFailed | ErrorNumber::AccessDenied) => Class::Denied,
+        Enum::Known(ErrorNumber::NoConnect) => Class::Unreachable,
+        _ if message.contains("to connect") || message.contains("socket") => Class::Unreachable,
+        _ if message.contains("Could not set up host forwarding") => Class::Busy,
+        _ if message.contains("Permission denied") => Class::Denied,
+        _ => Class::Rejected,
+    };
+    let failed = Error::new("libvirt", operation, subject, class, message);
+    if class == Class::Unreachable { failed.hint(format!("{uri}: {START_HINT}")) } else { failed }
+}
+
+fn state_of(domain: &Domain) -> Result<DomainState, virt::error::Error> {
+    Ok(match domain.state()?.0 {
+        Enum::Known(Raw::Running | Raw::Blocked) => DomainState::Running,
+        Enum::Known(Raw::Paused | Raw::PMSuspended) => DomainState::Paused,
+        _ => DomainState::Off,
+    })
+}
+
+/// The domain of that name, `None` where there is none.
+fn find(connection: &Connect, name: &str) -> Result<Option<Domain>, virt::error::Error> {
+    match connection.lookup_domain_by_name(name) {
+        Ok(domain) => Ok(Some(domain)),
+        Err(error) if error.code().is(ErrorNumber::NoDomain) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `/dev/kvm` that exists but is closed to QEMU's user makes libvirt probe QEMU again at every call.
+fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata("/dev/kvm").ok()?;
+    let open = match qemu_user {
+        Some((user, group)) => {
+            let mode = device.mode();
+            mode & 0o006 == 0o006
+                || (device.uid() == user && mode & 0o600 == 0o600)
+                || (mode & 0o060 == 0o060 && (device.gid() == group || in_group(user, device.gid())))
+        }
+        None => rustix::fs::access("/dev/kvm", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok(),
+    };
+    (!open).then(|| {
+        "/dev/kvm is closed to the user QEMU runs as, so libvirt probes QEMU again at every start (4 s each): \
+         `cargo xtask setup`, or as root `chgrp kvm /dev/kvm && chmod 0660 /dev/kvm`"
+            .to_owned()
+    })
+}
+
+/// Whether the user with this id is listed as a member of the group with that id.
+fn in_group(user: u32, group: u32) -> bool {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let passwd = read("/etc/passwd");
+    let name = passwd.lines().find(|line| line.split(':').nth(2) == Some(&user.to_string()));
+    let Some(name) = name.and_then(|line| line.split(':').next()) else { return false };
+    read("/etc/group").lines().any(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        fields.get(2) == Some(&group.to_string().as_str())
+            && fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
+    })
+}
+
+#[async_trait]
+impl Hypervisor for Libvirt {
+    async fn facts(&self) -> external::Result<HostFacts> {
+        let free = self.ask("look at", &self.uri, |c| {
+            let info = c.node_info()?;
+            Ok((info.cpus, c.free_memory().unwrap_or(0)))
+        });
+        let (cores, free) = free.await?;
+        let qemu_user = self.qemu_user().await?;
+        let acceleration = probe::acceleration(Arch::host(), &self.cache).await?;
+        let memory_mib = available_memory_mib().unwrap_or(free / (1024 * 1024));
+        Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, slow: slow_kvm(qemu_user) })
+    }
+
+    async fn create_overlay(&self, base: &Path, overlay: &Path) -> external::Result<()> {
+        Child::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg(base)
+            .arg(overlay)
+            .success()
+            .await
+            .map_err(|error| error.hint("apt-get install qemu-utils"))?;
+        Ok(())
+    }
+
+    async fn define(&self, spec: &DomainSpec) -> external::Result<()> {
+        let qemu_user = self.qemu_user().await?;
+        if let Some((user, group)) = qemu_user {
+            let own = [&spec.initrd, &spec.console].into_iter().chain(
+                spec.disks.iter().filter(|d| d.format == super::DiskFormat::Qcow2).map(|d| &d.file),
+            );
+            for file in own {
+                std::os::unix::fs::chown(file, Some(user), Some(group))
+                    .map_err(|error| Error::io("file system", "give QEMU", file.display().to_string(), &error))?;
+            }
+        }
+        let text = xml::domain(spec, qemu_user);
+        self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
+    }
+
+    async fn start(&self, name: &str) -> external::Result<()> {
+        let wanted = name.to_owned();
+        self.ask("start", name, move |c| c.lookup_domain_by_name(&wanted)?.create()).await
+    }
+
+    async fn state(&self, name: &str) -> external::Result<Option<DomainState>> {
+        let wanted = name.to_owned();
+        self.ask("look at", name, move |c| find(c, &wanted)?.map(|d| state_of(&d)).transpose()).await
+    }
+
+    async fn remove(&self, name: &str) -> external::Result<()> {
+        let wanted = name.to_owned();
+        self.ask("remove", name, move |c| {
+            let Some(domain) = find(c, &wanted)? else { return Ok(()) };
+            if state_of(&domain)? != DomainState::Off
+                && let Err(error) = domain.destroy()
+                && !error.code().is(ErrorNumber::OperationInvalid)
+            {
+                return Err(error);
+            }
+            let flags = virt::sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | virt::sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+            match domain.undefine_flags(flags) {
+                Err(error) if error.code().is(ErrorNumber::NoDomain) => Ok(()),
+                other => other,
+            }
+        })
+        .await
+    }
+
+    async fn owned(&self) -> external::Result<Vec<OwnedDomain>> {
+        self.ask("list the domains of", &self.uri, |c| {
+            let mut owned = Vec::new();
+            for domain in c.list_all_domains(0)? {
+                let Ok(text) = domain.xml_desc(0) else { continue };
+                let Some((stack, machine)) = xml::owner(&text) else { continue };
+                let Ok(stack) = Uuid::parse_str(&stack) else { continue };
+                owned.push(OwnedDomain { name: domain.name()?, stack, machine, state: state_of(&domain)? });
+            }
+            Ok(owned)
+        })
+        .await
+    }
+}
+
+/// `MemAvailable` of the host, MiB.
+fn available_memory_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+}

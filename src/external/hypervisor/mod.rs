@@ -1,0 +1,181 @@
+//! The door to virtual machines: define, start, look, remove.
+//!
+//! Owns what a domain is asked to be ([`DomainSpec`]) and what is seen ([`OwnedDomain`]). Does not know
+//! why a machine is wanted. To add a hypervisor, implement [`Hypervisor`] and name it in `world.rs`.
+
+pub mod libvirt;
+mod probe;
+mod xml;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use kmt_reporters::event::Arch;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::external;
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accelerator {
+    /// The Linux kernel's.
+    Kvm,
+    /// macOS's.
+    Hvf,
+    /// QEMU's own emulation: works everywhere, several times slower.
+    Tcg,
+}
+
+impl Accelerator {
+    /// QEMU's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Hvf => "hvf",
+            Accelerator::Tcg => "tcg",
+        }
+    }
+}
+
+/// The accelerator and CPU model that were seen to run a guest on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceleration {
+    /// The accelerator.
+    pub accelerator: Accelerator,
+    /// QEMU's CPU model under it.
+    pub cpu: String,
+    /// Why not a better one, in one line.
+    pub notice: Option<String>,
+}
+
+/// What a host is and has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// How guests run.
+    pub acceleration: Acceleration,
+    /// Processors.
+    pub cores: u32,
+    /// Memory that could be given to guests now, MiB.
+    pub memory_mib: u64,
+    /// User and group QEMU runs as, where that is not us.
+    pub qemu_user: Option<(u32, u32)>,
+    /// What makes this host slower than it need be, in one line with the remedy.
+    pub slow: Option<String>,
+}
+
+/// What the guest's network reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestNetwork {
+    /// Nothing: only our SSH forward reaches in.
+    #[default]
+    Closed,
+    /// The world, through the host.
+    Outbound,
+}
+
+/// A disk of a domain, in the order the guest sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The file.
+    pub file: PathBuf,
+    /// Its format.
+    pub format: DiskFormat,
+}
+
+/// How a disk's bytes lie in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// Writable overlay.
+    Qcow2,
+    /// Plain bytes, given read-only and shared between guests.
+    RawReadOnly,
+}
+
+/// A domain to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainSpec {
+    /// Name, unique on the host.
+    pub name: String,
+    /// Identity of the domain.
+    pub uuid: Uuid,
+    /// Stack it belongs to; kept in the domain's metadata.
+    pub stack: Uuid,
+    /// Machine id within the stack; kept in the domain's metadata.
+    pub machine: String,
+    /// Architecture of the guest.
+    pub arch: Arch,
+    /// Accelerator and CPU model.
+    pub acceleration: Acceleration,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// Kernel image for direct boot.
+    pub kernel: PathBuf,
+    /// Initial RAM file system.
+    pub initrd: PathBuf,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// Disks: vda, vdb, …
+    pub disks: Vec<Disk>,
+    /// File the serial console is appended to. Exists before the start.
+    pub console: PathBuf,
+    /// Loopback port of the host that leads to the guest's port 22.
+    pub ssh_port: u16,
+    /// MAC address of its one card.
+    pub mac: String,
+    /// What its network reaches.
+    pub network: GuestNetwork,
+}
+
+/// Whether a domain's processor exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DomainState {
+    /// QEMU runs.
+    Running,
+    /// QEMU exists and does not run the guest.
+    Paused,
+    /// There is no QEMU.
+    Off,
+}
+
+/// A domain that says it is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedDomain {
+    /// Its name.
+    pub name: String,
+    /// Stack in its metadata.
+    pub stack: Uuid,
+    /// Machine in its metadata.
+    pub machine: String,
+    /// Its state.
+    pub state: DomainState,
+}
+
+/// Runs virtual machines on one host.
+#[async_trait]
+pub trait Hypervisor: Send + Sync {
+    /// Looks at the host: reachable, how guests run, what is free.
+    async fn facts(&self) -> external::Result<HostFacts>;
+
+    /// Makes a writable overlay over `base`, readable by QEMU's user. Sparse.
+    async fn create_overlay(&self, base: &std::path::Path, overlay: &std::path::Path) -> external::Result<()>;
+
+    /// Makes the domain known; replaces one of the same name and uuid.
+    async fn define(&self, spec: &DomainSpec) -> external::Result<()>;
+
+    /// Starts a defined domain. `Busy` where its port was taken meanwhile.
+    async fn start(&self, name: &str) -> external::Result<()>;
+
+    /// Its state; `None` where there is none of that name.
+    async fn state(&self, name: &str) -> external::Result<Option<DomainState>>;
+
+    /// Ends and forgets it. Idempotent.
+    async fn remove(&self, name: &str) -> external::Result<()>;
+
+    /// All domains with our metadata.
+    async fn owned(&self) -> external::Result<Vec<OwnedDomain>>;
+}

@@ -1,0 +1,217 @@
+//! The domain XML, written and read back.
+//!
+//! The card and the console are given to QEMU directly: libvirt 9 cannot forward a port of a user network,
+//! and its log daemon would cut a console at 2 MiB.
+
+use std::fmt::Write as _;
+
+use kmt_reporters::event::Arch;
+
+use super::{Accelerator, Disk, DiskFormat, DomainSpec, GuestNetwork};
+
+/// Namespace of our element in a domain's metadata.
+pub(super) const NAMESPACE: &str = "urn:kmt-run:machine:1";
+
+/// Escapes text for XML content and attributes.
+fn esc(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A comma in a QEMU option value is doubled.
+fn option(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+fn disk(index: usize, disk: &Disk) -> String {
+    let target = char::from(b'a' + u8::try_from(index).unwrap_or(25));
+    let (driver, read_only) = match disk.format {
+        DiskFormat::Qcow2 => ("type='qcow2' cache='unsafe' discard='unmap'", ""),
+        DiskFormat::RawReadOnly => ("type='raw' cache='unsafe'", "<readonly/>"),
+    };
+    format!(
+        "<disk type='file' device='disk'><driver name='qemu' {driver}/><source file='{}'/>\
+         <target dev='vd{target}' bus='virtio'/>{read_only}</disk>",
+        esc(&disk.file.display().to_string())
+    )
+}
+
+fn cpu(spec: &DomainSpec) -> String {
+    let model = spec.acceleration.cpu.as_str();
+    match (spec.acceleration.accelerator, model) {
+        (_, "host") => "<cpu mode='host-passthrough' check='none'/>".to_owned(),
+        (_, "max") => "<cpu mode='maximum' check='none'/>".to_owned(),
+        _ => format!(
+            "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{}</model></cpu>",
+            esc(model)
+        ),
+    }
+}
+
+fn qemu_args(spec: &DomainSpec) -> Vec<String> {
+    let restrict = match spec.network {
+        GuestNetwork::Closed => "restrict=on,",
+        GuestNetwork::Outbound => "",
+    };
+    let bus = "bus=pcie.0,addr=0x1d";
+    vec![
+        "-netdev".to_owned(),
+        format!("user,id=kmt0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{}-10.0.2.15:22", spec.ssh_port),
+        "-device".to_owned(),
+        format!("virtio-net-pci,netdev=kmt0,mac={},{bus},romfile=", spec.mac),
+        "-chardev".to_owned(),
+        format!("file,id=kmtcon,path={},append=on", option(&spec.console.display().to_string())),
+        "-serial".to_owned(),
+        "chardev:kmtcon".to_owned(),
+    ]
+}
+
+/// The XML of a domain; `qemu_user` is the user QEMU runs as where that is not us: nothing is relabelled,
+/// the files were given to that user before.
+pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String {
+    let kind = match spec.acceleration.accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Hvf => "hvf",
+        Accelerator::Tcg => "qemu",
+    };
+    let (arch, machine, features) = match spec.arch {
+        Arch::X86_64 => ("x86_64", "q35", "<acpi/><apic/>"),
+        Arch::Arm64 => ("aarch64", "virt", "<gic version='3'/>"),
+    };
+    let mut xml = format!("<domain type='{kind}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>");
+    let _ = write!(xml, "<name>{}</name><uuid>{}</uuid>", esc(&spec.name), spec.uuid);
+    let _ = write!(
+        xml,
+        "<metadata><kmt:machine xmlns:kmt='{NAMESPACE}' stack='{}' id='{}'/></metadata>",
+        spec.stack,
+        esc(&spec.machine)
+    );
+    let _ = write!(xml, "<memory unit='MiB'>{}</memory><vcpu>{}</vcpu>", spec.memory_mib, spec.vcpu);
+    let _ = write!(
+        xml,
+        "<os><type arch='{arch}' machine='{machine}'>hvm</type><kernel>{}</kernel><initrd>{}</initrd>\
+         <cmdline>{}</cmdline></os>",
+        esc(&spec.kernel.display().to_string()),
+        esc(&spec.initrd.display().to_string()),
+        esc(&spec.cmdline)
+    );
+    let _ = write!(xml, "<features>{features}</features>{}", cpu(spec));
+    xml.push_str("<clock offset='utc'/><on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot>");
+    xml.push_str("<on_crash>destroy</on_crash>");
+    xml.push_str("<devices>");
+    for (index, item) in spec.disks.iter().enumerate() {
+        xml.push_str(&disk(index, item));
+    }
+    xml.push_str("<controller type='usb' model='none'/><memballoon model='none'/>");
+    xml.push_str("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices>");
+    if let Some((user, group)) = qemu_user {
+        let _ = write!(
+            xml,
+            "<seclabel type='static' model='dac' relabel='no'><label>+{user}:+{group}</label></seclabel>"
+        );
+    }
+    xml.push_str("<qemu:commandline>");
+    for arg in qemu_args(spec) {
+        let _ = write!(xml, "<qemu:arg value='{}'/>", esc(&arg));
+    }
+    xml.push_str("</qemu:commandline></domain>");
+    xml
+}
+
+/// Stack and machine in the metadata of a domain's XML, where it has ours.
+pub(super) fn owner(xml: &str) -> Option<(String, String)> {
+    let start = xml.find(NAMESPACE)?;
+    let open = xml[..start].rfind('<')?;
+    let close = xml[start..].find('>')? + start;
+    let element = &xml[open..close];
+    Some((attribute(element, "stack")?, attribute(element, "id")?))
+}
+
+fn attribute(element: &str, name: &str) -> Option<String> {
+    for quote in ['\'', '"'] {
+        let key = format!(" {name}={quote}");
+        if let Some(at) = element.find(&key) {
+            let rest = &element[at + key.len()..];
+            return rest.find(quote).map(|end| rest[..end].to_owned());
+        }
+    }
+    None
+}
+
+/// User and group of QEMU in the host's capabilities: the `dac` base label of the domain's kind.
+pub(super) fn dac_label(capabilities: &str) -> Option<(u32, u32)> {
+    let model = capabilities.find("<model>dac</model>")?;
+    let rest = &capabilities[model..];
+    let label = &rest[rest.find("<baselabel")?..];
+    let label = &label[label.find('>')? + 1..label.find("</")?];
+    let (user, group) = label.split_once(':')?;
+    Some((user.trim_start_matches('+').parse().ok()?, group.trim_start_matches('+').parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::{Acceleration, GuestNetwork};
+    use super::*;
+
+    fn spec() -> DomainSpec {
+        DomainSpec {
+            name: "kmt-<x>".to_owned(),
+            uuid: Uuid::nil(),
+            stack: Uuid::from_u128(7),
+            machine: "debian_12-6.1-x86_64".to_owned(),
+            arch: Arch::X86_64,
+            acceleration: Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None },
+            vcpu: 2,
+            memory_mib: 1024,
+            kernel: "/k".into(),
+            initrd: "/i".into(),
+            cmdline: "a & b".to_owned(),
+            disks: vec![Disk { file: "/d,1".into(), format: DiskFormat::Qcow2 }],
+            console: "/c,1".into(),
+            ssh_port: 2222,
+            mac: "52:54:00:00:00:01".to_owned(),
+            network: GuestNetwork::Closed,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_escaped_and_read_back() {
+        let xml = domain(&spec(), Some((64055, 64055)));
+        assert!(xml.contains("<name>kmt-&lt;x&gt;</name>"), "{xml}");
+        assert!(xml.contains("a &amp; b"));
+        assert!(xml.contains("restrict=on"));
+        assert!(xml.contains("path=/c,,1"));
+        assert!(xml.contains("+64055:+64055"));
+        let (stack, machine) = owner(&xml).unwrap();
+        assert_eq!((stack, machine.as_str()), (Uuid::from_u128(7).to_string(), "debian_12-6.1-x86_64"));
+        assert_eq!(owner("<domain><metadata/></domain>"), None);
+    }
+
+    #[test]
+    fn an_open_network_is_asked_for() {
+        let xml = domain(&DomainSpec { network: GuestNetwork::Outbound, ..spec() }, None);
+        assert!(!xml.contains("restrict=on"));
+        assert!(!xml.contains("seclabel"));
+    }
+
+    #[test]
+    fn the_user_of_qemu_is_found() {
+        let text = "<secmodel><model>none</model></secmodel><secmodel><model>dac</model><doi>0</doi>\
+                    <baselabel type='kvm'>+64055:+64056</baselabel></secmodel>";
+        assert_eq!(dac_label(text), Some((64055, 64056)));
+        assert_eq!(dac_label("<secmodel/>"), None);
+    }
+}

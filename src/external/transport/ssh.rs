@@ -1,0 +1,201 @@
+//! OpenSSH: one master process a machine, commands over its control socket.
+//!
+//! The master keeps itself for a minute without us (`ControlPersist`), so a killed run leaves nothing for
+//! long, and ends at once when its machine does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::RwLock;
+use tokio::time::timeout;
+
+use super::{Connection, RemoteStream, Route, Transport};
+use crate::external::process::Output;
+use crate::external::{self, Class, Error};
+
+/// How long a login may take; an emulated CPU needs seconds for the key exchange.
+const LOGIN: Duration = Duration::from_secs(40);
+/// How long a server may take to greet a new connection before another try is better.
+const GREETING: Duration = Duration::from_secs(3);
+
+/// The real transport.
+#[derive(Debug, Default)]
+pub struct Ssh;
+
+#[async_trait]
+impl Transport for Ssh {
+    async fn greeting(&self, route: &Route) -> external::Result<()> {
+        let fail = |detail: String| Error::new("ssh", "reach", &route.alias, Class::Unreachable, detail);
+        let hello = async {
+            let mut stream = TcpStream::connect((route.address.as_str(), route.port)).await?;
+            let mut banner = [0u8; 4];
+            stream.read_exact(&mut banner).await?;
+            Ok::<_, std::io::Error>(banner)
+        };
+        match timeout(GREETING, hello).await {
+            Ok(Ok(banner)) if &banner == b"SSH-" => Ok(()),
+            Ok(Ok(_)) => Err(Error::new("ssh", "reach", &route.alias, Class::Unintelligible, "not an SSH server")),
+            Ok(Err(error)) => Err(fail(error.to_string())),
+            Err(_) => Err(fail("no greeting".to_owned())),
+        }
+    }
+
+    async fn connect(&self, route: &Route) -> external::Result<Arc<dyn Connection>> {
+        std::fs::create_dir_all(&route.sockets)
+            .map_err(|error| Error::io("file system", "create", route.sockets.display().to_string(), &error))?;
+        let session = SessionBuilder::default()
+            .known_hosts_check(KnownHosts::Strict)
+            .config_file(&route.config)
+            .control_directory(&route.sockets)
+            .control_persist(ControlPersist::IdleFor(std::num::NonZeroUsize::new(60).unwrap_or(std::num::NonZeroUsize::MIN)))
+            .server_alive_interval(Duration::from_secs(15))
+            .connect_timeout(LOGIN)
+            .connect_mux(&route.alias)
+            .await
+            .map_err(|error| failed("log in to", &route.alias, &error))?;
+        Ok(Arc::new(SshConnection { alias: route.alias.clone(), session: RwLock::new(Some(Arc::new(session))) }))
+    }
+}
+
+/// The text of an error and all its sources, once each.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+fn failed(operation: &'static str, alias: &str, error: &openssh::Error) -> Error {
+    let text = chain(error);
+    let class = if text.contains("Permission denied") || text.contains("Host key verification failed") {
+        Class::Denied
+    } else {
+        Class::Unreachable
+    };
+    Error::new("ssh", operation, alias, class, text)
+}
+
+struct SshConnection {
+    alias: String,
+    session: RwLock<Option<Arc<Session>>>,
+}
+
+impl SshConnection {
+    async fn session(&self) -> external::Result<Arc<Session>> {
+        self.session.read().await.clone().ok_or_else(|| {
+            Error::new("ssh", "run a command in", &self.alias, Class::Unreachable, "the connection is closed")
+        })
+    }
+
+    async fn spawn(&self, argv: &[&str]) -> external::Result<openssh::Child<Arc<Session>>> {
+        let session = self.session().await?;
+        let (program, args) = argv.split_first().ok_or_else(|| {
+            Error::new("ssh", "run a command in", &self.alias, Class::Rejected, "an empty command")
+        })?;
+        session
+            .arc_command((*program).to_owned())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .await
+            .map_err(|error| failed("run a command in", &self.alias, &error))
+    }
+}
+
+#[async_trait]
+impl Connection for SshConnection {
+    async fn run(&self, argv: &[&str], stdin: Vec<u8>) -> external::Result<Output> {
+        self.feed(argv, &mut stdin.as_slice()).await
+    }
+
+    async fn feed(
+        &self,
+        argv: &[&str],
+        stdin: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> external::Result<Output> {
+        let mut child = self.spawn(argv).await?;
+        let pipe = child.stdin().take();
+        let feeding = async {
+            let Some(mut pipe) = pipe else { return Ok(()) };
+            tokio::io::copy(stdin, &mut pipe).await?;
+            pipe.shutdown().await
+        };
+        let (fed, output) = tokio::join!(feeding, child.wait_with_output());
+        let output = match output {
+            Ok(output) => {
+                Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr }
+            }
+            Err(openssh::Error::RemoteProcessTerminated) => {
+                Output { status: None, stdout: Vec::new(), stderr: Vec::new() }
+            }
+            Err(error) => return Err(failed("run a command in", &self.alias, &error)),
+        };
+        match fed {
+            // A command that stopped reading says why by its own status.
+            Err(error) if output.ok() => Err(Error::io("ssh", "feed a command in", &self.alias, &error)),
+            _ => Ok(output),
+        }
+    }
+
+    async fn stream(&self, argv: &[&str], stdin: Vec<u8>) -> external::Result<Box<dyn RemoteStream>> {
+        let mut child = self.spawn(argv).await?;
+        if let Some(mut pipe) = child.stdin().take() {
+            pipe.write_all(&stdin)
+                .await
+                .map_err(|error| Error::io("ssh", "feed a command in", &self.alias, &error))?;
+        }
+        let stdout = child.stdout().take();
+        // Nobody reads its errors: the scripts we stream send them to standard output.
+        drop(child.stderr().take());
+        Ok(Box::new(SshStream { alias: self.alias.clone(), child, stdout }))
+    }
+
+    async fn close(&self) {
+        let session = self.session.write().await.take();
+        if let Some(session) = session.and_then(Arc::into_inner) {
+            // A master whose machine is gone cannot say goodbye.
+            let _ = timeout(Duration::from_secs(2), session.close()).await;
+        }
+    }
+}
+
+struct SshStream {
+    alias: String,
+    child: openssh::Child<Arc<Session>>,
+    stdout: Option<openssh::ChildStdout>,
+}
+
+#[async_trait]
+impl RemoteStream for SshStream {
+    async fn read(&mut self, buf: &mut [u8]) -> external::Result<usize> {
+        match &mut self.stdout {
+            Some(stdout) => stdout
+                .read(buf)
+                .await
+                .map_err(|error| Error::io("ssh", "read from", &self.alias, &error)),
+            None => Ok(0),
+        }
+    }
+
+    async fn wait(mut self: Box<Self>) -> external::Result<Option<i32>> {
+        drop(self.stdout.take());
+        match self.child.wait().await {
+            Ok(status) => Ok(status.code()),
+            Err(openssh::Error::RemoteProcessTerminated) => Ok(None),
+            Err(error) => Err(failed("wait for a command in", &self.alias, &error)),
+        }
+    }
+}
