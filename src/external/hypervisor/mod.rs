@@ -162,7 +162,8 @@ pub trait Hypervisor: Send + Sync {
     async fn facts(&self) -> external::Result<HostFacts>;
 
     /// Makes a writable overlay over `base`, readable by QEMU's user. Sparse.
-    async fn create_overlay(&self, base: &std::path::Path, overlay: &std::path::Path) -> external::Result<()>;
+    async fn create_overlay(&self, base: &std::path::Path, overlay: &std::path::Path)
+    -> external::Result<()>;
 
     /// Makes the domain known; replaces one of the same name and uuid.
     async fn define(&self, spec: &DomainSpec) -> external::Result<()>;

@@ -49,7 +49,10 @@ fn ladder(arch: Arch) -> Vec<(Accelerator, &'static str)> {
             steps.push((Accelerator::Hvf, "host"));
         } else {
             steps.push((Accelerator::Kvm, "host"));
-            steps.push((Accelerator::Kvm, if arch == Arch::X86_64 { "qemu64" } else { "max" }));
+            steps.push((
+                Accelerator::Kvm,
+                if arch == Arch::X86_64 { "qemu64" } else { "max" },
+            ));
         }
     }
     steps.push((Accelerator::Tcg, "max"));
@@ -61,7 +64,14 @@ fn key(arch: Arch) -> String {
     use std::os::unix::fs::MetadataExt;
     let stat = |path: &Path| {
         std::fs::metadata(path).map_or("none".to_owned(), |m| {
-            format!("{}.{}.{}.{:o}.{}", m.ino(), m.size(), m.mtime(), m.mode(), m.gid())
+            format!(
+                "{}.{}.{}.{:o}.{}",
+                m.ino(),
+                m.size(),
+                m.mtime(),
+                m.mode(),
+                m.gid()
+            )
         })
     };
     let qemu = std::env::var_os("PATH")
@@ -75,23 +85,55 @@ fn key(arch: Arch) -> String {
 }
 
 /// Whether a guest ran, or QEMU's reason why not.
-async fn runs(arch: Arch, accelerator: Accelerator, cpu: &str, rom: &Path) -> external::Result<Result<(), String>> {
+async fn runs(
+    arch: Arch,
+    accelerator: Accelerator,
+    cpu: &str,
+    rom: &Path,
+) -> external::Result<Result<(), String>> {
     if arch == Arch::Arm64 {
         // The exit port is a device of PCs; here only emulation is believed.
-        return Ok(if accelerator == Accelerator::Tcg { Ok(()) } else { Err("not probed on arm64".to_owned()) });
+        return Ok(if accelerator == Accelerator::Tcg {
+            Ok(())
+        } else {
+            Err("not probed on arm64".to_owned())
+        });
     }
     let child = Child::new(emulator(arch))
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-m", "16", "-machine"])
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-m",
+            "16",
+            "-machine",
+        ])
         .arg(format!("pc,accel={}", accelerator.as_str()))
-        .args(["-cpu", cpu, "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-bios"])
+        .args([
+            "-cpu",
+            cpu,
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=4",
+            "-bios",
+        ])
         .arg(rom);
     match timeout(PATIENCE, child.output()).await {
         Ok(output) => {
             let output = output?;
             let words = String::from_utf8_lossy(&output.stderr);
-            let line = words.lines().find(|l| !l.trim().is_empty()).unwrap_or("it ran no instruction");
-            let line = line.rsplit_once("qemu-system").map_or(line, |(_, rest)| rest.trim_start_matches(['-', '_']));
-            Ok(if output.status == Some(RAN) { Ok(()) } else { Err(line.trim().to_owned()) })
+            let line = words
+                .lines()
+                .find(|l| !l.trim().is_empty())
+                .unwrap_or("it ran no instruction");
+            let line = line
+                .rsplit_once("qemu-system")
+                .map_or(line, |(_, rest)| rest.trim_start_matches(['-', '_']));
+            Ok(if output.status == Some(RAN) {
+                Ok(())
+            } else {
+                Err(line.trim().to_owned())
+            })
         }
         Err(_) => Ok(Err("no instruction ran within 10 s".to_owned())),
     }
@@ -109,7 +151,11 @@ pub(super) async fn acceleration(arch: Arch, cache: &Path) -> external::Result<A
         return Ok(verdict.acceleration);
     }
     let acceleration = climb(arch, cache).await?;
-    let verdict = Verdict { schema: 1, key, acceleration: acceleration.clone() };
+    let verdict = Verdict {
+        schema: 1,
+        key,
+        acceleration: acceleration.clone(),
+    };
     if let Ok(bytes) = serde_json::to_vec(&verdict) {
         // Only speed is lost where it cannot be remembered.
         let _ = std::fs::write(&file, bytes);
@@ -118,7 +164,8 @@ pub(super) async fn acceleration(arch: Arch, cache: &Path) -> external::Result<A
 }
 
 async fn climb(arch: Arch, cache: &Path) -> external::Result<Acceleration> {
-    let failed = |error: &std::io::Error| Error::io("file system", "write", cache.display().to_string(), error);
+    let failed =
+        |error: &std::io::Error| Error::io("file system", "write", cache.display().to_string(), error);
     std::fs::create_dir_all(cache).map_err(|error| failed(&error))?;
     let rom = cache.join(format!("probe-{}.rom", std::process::id()));
     std::fs::write(&rom, firmware()).map_err(|error| failed(&error))?;
@@ -130,7 +177,12 @@ async fn climb(arch: Arch, cache: &Path) -> external::Result<Acceleration> {
                 found = Some((accelerator, cpu));
                 break;
             }
-            Ok(Err(why)) => refused = refused.or(Some(format!("{} cannot run a guest here: {why}", accelerator.as_str().to_uppercase()))),
+            Ok(Err(why)) => {
+                refused = refused.or(Some(format!(
+                    "{} cannot run a guest here: {why}",
+                    accelerator.as_str().to_uppercase()
+                )))
+            }
             Err(error) => {
                 let _ = std::fs::remove_file(&rom);
                 return Err(error.hint("apt-get install qemu-system-x86"));
@@ -143,7 +195,11 @@ async fn climb(arch: Arch, cache: &Path) -> external::Result<Acceleration> {
         Error::new("qemu", "run a guest with", emulator(arch), Class::Rejected, why)
     })?;
     let notice = refused.map(|why| format!("{why}; using {}", accelerator.as_str().to_uppercase()));
-    Ok(Acceleration { accelerator, cpu: cpu.to_owned(), notice })
+    Ok(Acceleration {
+        accelerator,
+        cpu: cpu.to_owned(),
+        notice,
+    })
 }
 
 #[cfg(test)]
@@ -160,7 +216,11 @@ mod tests {
     #[test]
     fn emulation_is_the_last_step_and_foreign_guests_have_no_other() {
         assert_eq!(ladder(Arch::host()).last().unwrap().0, Accelerator::Tcg);
-        let foreign = if Arch::host() == Arch::X86_64 { Arch::Arm64 } else { Arch::X86_64 };
+        let foreign = if Arch::host() == Arch::X86_64 {
+            Arch::Arm64
+        } else {
+            Arch::X86_64
+        };
         assert_eq!(ladder(foreign).len(), 1);
     }
 }

@@ -5,7 +5,7 @@
 
 pub mod ssh;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -37,6 +37,9 @@ pub trait Transport: Send + Sync {
 
     /// Logs in, host key checked, one connection for all commands.
     async fn connect(&self, route: &Route) -> external::Result<Arc<dyn Connection>>;
+
+    /// Makes an Ed25519 key pair: `file`, mode 0600, and `file.pub`.
+    async fn make_key(&self, file: &Path) -> external::Result<()>;
 }
 
 /// One multiplexed connection to a guest. Commands are argument lists; nothing passes through our shell.
@@ -57,6 +60,11 @@ pub trait Connection: Send + Sync {
 
     /// Ends the connection. Idempotent.
     async fn close(&self);
+
+    /// What stands before every path in the guest: nothing, but where a guest is only played.
+    fn prefix(&self) -> &str {
+        ""
+    }
 }
 
 /// The standard output of a command that runs in a guest.

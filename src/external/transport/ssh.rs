@@ -3,6 +3,7 @@
 //! The master keeps itself for a minute without us (`ControlPersist`), so a killed run leaves nothing for
 //! long, and ends at once when its machine does.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::RwLock;
 use tokio::time::timeout;
 
 use super::{Connection, RemoteStream, Route, Transport};
-use crate::external::process::Output;
+use crate::external::process::{Child, Output};
 use crate::external::{self, Class, Error};
 
 /// How long a login may take; an emulated CPU needs seconds for the key exchange.
@@ -38,27 +39,71 @@ impl Transport for Ssh {
         };
         match timeout(GREETING, hello).await {
             Ok(Ok(banner)) if &banner == b"SSH-" => Ok(()),
-            Ok(Ok(_)) => Err(Error::new("ssh", "reach", &route.alias, Class::Unintelligible, "not an SSH server")),
+            Ok(Ok(_)) => Err(Error::new(
+                "ssh",
+                "reach",
+                &route.alias,
+                Class::Unintelligible,
+                "not an SSH server",
+            )),
             Ok(Err(error)) => Err(fail(error.to_string())),
             Err(_) => Err(fail("no greeting".to_owned())),
         }
     }
 
     async fn connect(&self, route: &Route) -> external::Result<Arc<dyn Connection>> {
-        std::fs::create_dir_all(&route.sockets)
-            .map_err(|error| Error::io("file system", "create", route.sockets.display().to_string(), &error))?;
+        private_sockets(&route.sockets)?;
         let session = SessionBuilder::default()
             .known_hosts_check(KnownHosts::Strict)
             .config_file(&route.config)
             .control_directory(&route.sockets)
-            .control_persist(ControlPersist::IdleFor(std::num::NonZeroUsize::new(60).unwrap_or(std::num::NonZeroUsize::MIN)))
+            .control_persist(ControlPersist::IdleFor(
+                std::num::NonZeroUsize::new(60).unwrap_or(std::num::NonZeroUsize::MIN),
+            ))
             .server_alive_interval(Duration::from_secs(15))
             .connect_timeout(LOGIN)
             .connect_mux(&route.alias)
             .await
             .map_err(|error| failed("log in to", &route.alias, &error))?;
-        Ok(Arc::new(SshConnection { alias: route.alias.clone(), session: RwLock::new(Some(Arc::new(session))) }))
+        Ok(Arc::new(SshConnection {
+            alias: route.alias.clone(),
+            session: RwLock::new(Some(Arc::new(session))),
+        }))
     }
+
+    async fn make_key(&self, file: &Path) -> external::Result<()> {
+        Child::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "kmt-run", "-f"])
+            .arg(file)
+            .success()
+            .await
+            .map_err(|error| error.hint("apt-get install openssh-client"))?;
+        Ok(())
+    }
+}
+
+/// Makes sure that the folder of control sockets is ours alone: its name can be guessed.
+fn private_sockets(folder: &Path) -> external::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let failed =
+        |error: &std::io::Error| Error::io("file system", "create", folder.display().to_string(), error);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(|error| failed(&error))?;
+    let seen = std::fs::symlink_metadata(folder).map_err(|error| failed(&error))?;
+    if seen.is_dir() && seen.uid() == rustix::process::geteuid().as_raw() && seen.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        "file system",
+        "use",
+        folder.display().to_string(),
+        Class::Denied,
+        "it is not ours alone",
+    )
+    .hint(format!("rm -rf {}", folder.display())))
 }
 
 /// The text of an error and all its sources, once each.
@@ -94,14 +139,26 @@ struct SshConnection {
 impl SshConnection {
     async fn session(&self) -> external::Result<Arc<Session>> {
         self.session.read().await.clone().ok_or_else(|| {
-            Error::new("ssh", "run a command in", &self.alias, Class::Unreachable, "the connection is closed")
+            Error::new(
+                "ssh",
+                "run a command in",
+                &self.alias,
+                Class::Unreachable,
+                "the connection is closed",
+            )
         })
     }
 
     async fn spawn(&self, argv: &[&str]) -> external::Result<openssh::Child<Arc<Session>>> {
         let session = self.session().await?;
         let (program, args) = argv.split_first().ok_or_else(|| {
-            Error::new("ssh", "run a command in", &self.alias, Class::Rejected, "an empty command")
+            Error::new(
+                "ssh",
+                "run a command in",
+                &self.alias,
+                Class::Rejected,
+                "an empty command",
+            )
         })?;
         session
             .arc_command((*program).to_owned())
@@ -135,12 +192,16 @@ impl Connection for SshConnection {
         };
         let (fed, output) = tokio::join!(feeding, child.wait_with_output());
         let output = match output {
-            Ok(output) => {
-                Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr }
-            }
-            Err(openssh::Error::RemoteProcessTerminated) => {
-                Output { status: None, stdout: Vec::new(), stderr: Vec::new() }
-            }
+            Ok(output) => Output {
+                status: output.status.code(),
+                stdout: output.stdout,
+                stderr: output.stderr,
+            },
+            Err(openssh::Error::RemoteProcessTerminated) => Output {
+                status: None,
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+            },
             Err(error) => return Err(failed("run a command in", &self.alias, &error)),
         };
         match fed {
@@ -160,7 +221,11 @@ impl Connection for SshConnection {
         let stdout = child.stdout().take();
         // Nobody reads its errors: the scripts we stream send them to standard output.
         drop(child.stderr().take());
-        Ok(Box::new(SshStream { alias: self.alias.clone(), child, stdout }))
+        Ok(Box::new(SshStream {
+            alias: self.alias.clone(),
+            child,
+            stdout,
+        }))
     }
 
     async fn close(&self) {

@@ -1,0 +1,83 @@
+//! Keys of a stack and the OpenSSH configuration that uses them. Nothing is shared between stacks.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::{StackRecord, write_atomically};
+use crate::error::Result;
+use crate::external::transport::Transport;
+
+/// OpenSSH client configuration of a stack.
+pub(super) const CONFIG: &str = "ssh_config";
+const KNOWN_HOSTS: &str = "known_hosts";
+const LOGIN: &str = "keys";
+const KEY: &str = "id_ed25519";
+
+/// A private key file and its public line.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Private key, mode 0600.
+    pub private: PathBuf,
+    /// `ssh-ed25519 AAAA…`
+    pub public: String,
+}
+
+impl Keys {
+    /// The stack's login key, made at the first call.
+    ///
+    /// # Errors
+    /// `ssh-keygen` failed.
+    pub async fn login(stack: &Path, transport: &dyn Transport) -> Result<Keys> {
+        Keys::at(&stack.join(LOGIN), transport).await
+    }
+
+    /// The key pair in `folder`, made if there is none. Two processes may come at once: the folder appears
+    /// whole, by a rename, and the first one wins.
+    ///
+    /// # Errors
+    /// The key cannot be made or read.
+    pub async fn at(folder: &Path, transport: &dyn Transport) -> Result<Keys> {
+        if !folder.exists() {
+            let beside = folder.with_extension(format!("new-{}", uuid::Uuid::new_v4().simple()));
+            super::create_private(&beside)?;
+            let made = transport.make_key(&beside.join(KEY)).await;
+            if made.is_err() || std::fs::rename(&beside, folder).is_err() {
+                let _ = std::fs::remove_dir_all(&beside);
+            }
+            made?;
+        }
+        let private = folder.join(KEY);
+        let public = folder.join(format!("{KEY}.pub"));
+        let text = std::fs::read_to_string(&public)
+            .map_err(|error| crate::error::Failure::file("read", &public, &error))?;
+        let public = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        Ok(Keys { private, public })
+    }
+}
+
+/// Rewrites the client configuration and the known hosts from the record.
+pub(super) fn write_config(folder: &Path, record: &StackRecord) -> Result<()> {
+    let quoted = |file: &str| format!("\"{}\"", folder.join(file).display());
+    let mut config = format!("# Machines of the stack `{}`. Written by kmt-run.\n", record.name);
+    let mut known = String::new();
+    for machine in record.machines.values() {
+        let Some(host_key) = &machine.host_key else {
+            continue;
+        };
+        let _ = write!(
+            config,
+            "\nHost {id}\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  HostKeyAlias {id}\n  \
+             IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {hosts}\n  \
+             GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  HostKeyAlgorithms ssh-ed25519\n  \
+             KexAlgorithms curve25519-sha256\n  Ciphers aes128-gcm@openssh.com\n  PreferredAuthentications publickey\n  \
+             Compression no\n  LogLevel ERROR\n",
+            id = machine.id,
+            port = machine.port,
+            key = quoted(&format!("{LOGIN}/{KEY}")),
+            hosts = quoted(KNOWN_HOSTS),
+        );
+        let _ = writeln!(known, "{} {host_key}", machine.id);
+    }
+    write_atomically(&folder.join(KNOWN_HOSTS), known.as_bytes())?;
+    write_atomically(&folder.join(CONFIG), config.as_bytes())
+}

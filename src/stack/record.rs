@@ -1,0 +1,124 @@
+//! What is written down of a stack: schema 1 of `stack.json`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use kmt_reporters::event::CellId;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+use uuid::Uuid;
+
+/// Schema number of the file.
+pub const SCHEMA: u32 = 1;
+
+/// A stack as written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StackRecord {
+    /// Schema number.
+    pub schema: u32,
+    /// Name.
+    pub name: String,
+    /// Identity.
+    pub uuid: Uuid,
+    /// Root of the repository it belongs to.
+    pub repository: PathBuf,
+    /// When it was made.
+    pub created: DateTime<Utc>,
+    /// Machines by id.
+    pub machines: BTreeMap<String, MachineRecord>,
+}
+
+/// How far a machine's making got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// Something of it may exist. Whoever finds it so, without its maker, removes it.
+    Making,
+    /// A command ran in it.
+    Ready,
+    /// It ran and must not be used again: a panic, a hang, a lost connection.
+    Spoiled,
+}
+
+/// Who wanted a machine, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// A run; it may be removed when room is short.
+    Run,
+    /// A run that removes it at its end.
+    ThrowAway,
+}
+
+/// A machine as written down: all of it follows from this.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MachineRecord {
+    /// Id, unique in the stack: the cell, and a number where there are several.
+    pub id: String,
+    /// The cell it is for.
+    pub cell: CellId,
+    /// Identity of its domain.
+    pub uuid: Uuid,
+    /// Loopback port that leads to its SSH server.
+    pub port: u16,
+    /// MAC address of its card.
+    pub mac: String,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// What it booted from: digest of image, kernel and settings. Another digest means another machine.
+    pub made_of: String,
+    /// Public host key, once made.
+    pub host_key: Option<String>,
+    /// Who wanted it.
+    pub owner: Owner,
+    /// How far it got.
+    pub progress: Progress,
+    /// When it was begun.
+    pub created: DateTime<Utc>,
+}
+
+impl StackRecord {
+    /// A stack without machines.
+    pub fn new(name: &str, repository: &Path) -> StackRecord {
+        StackRecord {
+            schema: SCHEMA,
+            name: name.to_owned(),
+            uuid: Uuid::new_v4(),
+            repository: repository.to_path_buf(),
+            created: Utc::now(),
+            machines: BTreeMap::new(),
+        }
+    }
+
+    /// Writes down a machine that is about to be made.
+    pub fn add(&mut self, cell: &CellId, vcpu: u32, memory_mib: u32, port: u16) -> MachineRecord {
+        let slug = cell.slug();
+        let mut id = slug.clone();
+        let mut number = 1;
+        while self.machines.contains_key(&id) {
+            number += 1;
+            id = format!("{slug}.{number}");
+        }
+        let uuid = Uuid::new_v4();
+        let digest = sha2::Sha256::digest(uuid.as_bytes());
+        let record = MachineRecord {
+            id: id.clone(),
+            cell: cell.clone(),
+            uuid,
+            port,
+            mac: format!("52:54:00:{:02x}:{:02x}:{:02x}", digest[0], digest[1], digest[2]),
+            vcpu,
+            memory_mib,
+            made_of: String::new(),
+            host_key: None,
+            owner: Owner::Run,
+            progress: Progress::Making,
+            created: Utc::now(),
+        };
+        self.machines.insert(id, record.clone());
+        record
+    }
+}

@@ -1,0 +1,91 @@
+//! Taking away: one machine, what a dead process left, a whole stack. Every step can be repeated.
+
+use crate::error::{Failure, Kind, Result};
+use crate::external::hypervisor::Hypervisor;
+use crate::settings::Home;
+
+use super::record::{Owner, Progress};
+use super::{Lease, Stack};
+
+/// Takes away a machine whose lease is held: domain, files, lease file, record, in this order.
+///
+/// # Errors
+/// The hypervisor or the file system refused; the record stays, and the next command tries again.
+pub async fn remove_machine(
+    stack: &Stack,
+    machine: &str,
+    hypervisor: &dyn Hypervisor,
+    lease: Lease,
+) -> Result<()> {
+    hypervisor.remove(&stack.domain_name(machine)).await?;
+    remove_folder(&stack.machine_folder(machine))?;
+    stack.change(|record| record.machines.remove(machine))?;
+    drop(lease);
+    Ok(())
+}
+
+fn remove_folder(folder: &std::path::Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::file("remove", folder, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes, in every stack, what processes that are gone left half-made or meant to throw away.
+///
+/// # Returns
+/// The ids that were removed.
+///
+/// # Errors
+/// A stack cannot be read or the hypervisor refused.
+pub async fn sweep(home: &Home, hypervisor: &dyn Hypervisor) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for stack in Stack::all(home)? {
+        for machine in stack.record()?.machines.values() {
+            let unwanted = machine.progress != Progress::Ready || machine.owner == Owner::ThrowAway;
+            if !unwanted {
+                continue;
+            }
+            if let Some(lease) = stack.lease(&machine.id)? {
+                remove_machine(&stack, &machine.id, hypervisor, lease).await?;
+                removed.push(machine.id.clone());
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes a stack: all its machines, domains that say they are its, its folder.
+///
+/// # Returns
+/// The number of machines that were removed.
+///
+/// # Errors
+/// A machine is in use by another process, or something refused to go; the rest stays recorded.
+pub async fn destroy(stack: &Stack, hypervisor: &dyn Hypervisor) -> Result<usize> {
+    let record = stack.record()?;
+    let mut leases = Vec::new();
+    for id in record.machines.keys() {
+        let Some(lease) = stack.lease(id)? else {
+            return Err(Failure::new(
+                Kind::Infrastructure,
+                format!("machine `{id}` is in use by another kmt-run"),
+            )
+            .hint("wait for it, or end it; then repeat this command"));
+        };
+        leases.push((id.clone(), lease));
+    }
+    let count = leases.len();
+    for (id, lease) in leases {
+        remove_machine(stack, &id, hypervisor, lease).await?;
+    }
+    for domain in hypervisor.owned().await? {
+        if domain.stack == stack.uuid {
+            hypervisor.remove(&domain.name).await?;
+        }
+    }
+    remove_folder(&stack.folder)?;
+    Ok(count)
+}
