@@ -1,6 +1,56 @@
 //! kmt-run: a test-matrix runner for code that depends on the kernel.
+//!
+//! The main path reads like this: a matrix file, or a list of machines, becomes cells ([`matrix`]). What can
+//! be refused is refused before anything boots ([`commands`]). The build is started ([`artifact`]); every cell
+//! gets its image ([`image`]) and a machine that is reused or booted ([`stack`], [`machine`]); artifacts are
+//! shipped, packages run, and each line of output becomes a fact ([`run`]); facts become the record
+//! ([`record`]) and the reports (the crate `kmt-reporters`); the model of the run decides the exit code.
+//!
+//! Everything outside is reached through doors ([`external`]); [`world`] alone says which.
 
+pub mod artifact;
+pub mod cli;
+pub mod commands;
 pub mod error;
 pub mod external;
+pub mod image;
+pub mod machine;
+pub mod matrix;
+pub mod record;
+pub mod run;
 pub mod settings;
 pub mod stack;
+pub mod world;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::Parser as _;
+
+/// Parses the arguments, does what they say, and gives the exit code.
+pub async fn main() -> u8 {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors: they go to standard output. A closed pipe is quiet.
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    start_logging();
+    match commands::dispatch(cli).await {
+        Ok(code) => code,
+        Err(failure) => {
+            let color = error::Color::of(std::io::stderr().is_terminal());
+            let _ = std::io::stderr().lock().write_all(failure.render(color).as_bytes());
+            failure.kind.exit_code()
+        }
+    }
+}
+
+/// Diagnostics for developers of kmt-run itself: `KMT_LOG=debug`, on standard error.
+fn start_logging() {
+    if let Ok(filter) = std::env::var("KMT_LOG") {
+        let level = filter.parse().unwrap_or(tracing::Level::INFO);
+        let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).try_init();
+    }
+}

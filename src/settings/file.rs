@@ -148,6 +148,11 @@ pub fn read(path: &Path) -> Result<Config> {
 }
 
 impl Component {
+    /// Folder of the component in a guest.
+    pub fn layout_of(&self, name: &str) -> String {
+        self.layout.clone().unwrap_or_else(|| format!("/opt/{name}-tests"))
+    }
+
     /// The longest time `package` may take: the longest pattern that matches it, else the component's.
     pub fn timeout_of(&self, package: &str) -> Duration {
         self.timeouts

@@ -6,6 +6,7 @@
 //! from its record: the domain by name and metadata, the files by folder. Does not boot (`machine`).
 
 mod keys;
+pub mod name;
 pub mod record;
 mod remove;
 
@@ -145,6 +146,24 @@ impl Stack {
         }
     }
 
+    /// Writes a machine down and takes it for this process in one step, so that nobody sweeps it between.
+    ///
+    /// # Errors
+    /// As [`Stack::change`] and [`Stack::lease`].
+    pub fn add_leased(
+        &self,
+        add: impl FnOnce(&mut StackRecord) -> MachineRecord,
+    ) -> Result<(MachineRecord, Lease)> {
+        let _lock = lock(&self.folder)?;
+        let mut record = read(&self.folder)?;
+        let machine = add(&mut record);
+        let lease = self.lease(&machine.id)?.ok_or_else(|| {
+            Failure::new(Kind::Internal, format!("machine `{}` is new and in use already", machine.id))
+        })?;
+        write(&self.folder, &record)?;
+        Ok((machine, lease))
+    }
+
     /// OpenSSH client configuration of the stack's machines.
     pub fn ssh_config(&self) -> PathBuf {
         self.folder.join(keys::CONFIG)
@@ -178,7 +197,7 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// A folder only this user enters; QEMU's own user may pass through to files it was given.
-fn create_private(folder: &Path) -> Result<()> {
+pub(crate) fn create_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mode = if rustix::process::geteuid().is_root() {
         0o711

@@ -1,0 +1,241 @@
+//! Argument types only: what was typed, nothing resolved.
+//!
+//! Owns names, help texts and old spellings. What a value means is for `settings` and `matrix`. To add a
+//! subcommand: a variant of [`Command`], its file in `commands/`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
+#[derive(Debug, Parser)]
+#[command(name = "kmt-run", version, max_term_width = 100, disable_help_subcommand = true, after_help = AFTER)]
+pub struct Cli {
+    /// Use the repository at DIR (its `kmt.toml` is looked for from there upward).
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub folder: Option<PathBuf>,
+
+    /// Settings of this profile of `kmt.toml` [env: KMT_PROFILE].
+    #[arg(long, value_name = "NAME", global = true)]
+    pub profile: Option<String>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER: &str = "\
+Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 100 tests failed · 101 build failed
+            102 a cell never ran or was lost · 104 no remote provider · 130 interrupted";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a test matrix: boot or reuse machines, build, ship, test, report.
+    #[command(visible_alias = "test")]
+    Run(Box<Run>),
+    /// Build system-probe and the tests, and ship them to the machines of the stack.
+    #[command(visible_alias = "prepare")]
+    Build(Build),
+    /// Look after the machines that outlive a run.
+    #[command(subcommand)]
+    Stack(Stack),
+    /// Look after root filesystems and kernels.
+    #[command(subcommand)]
+    Images(Images),
+    /// Show what is configured, and where each value comes from.
+    #[command(subcommand)]
+    Config(Config),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all of them.
+    Man {
+        /// Write `kmt-run.1` and one page a subcommand into this folder.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// What is tested, and where.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Selection {
+    /// Matrix file, such as `matrices/demo.toml`.
+    #[arg(value_name = "MATRIX")]
+    pub matrix: Option<PathBuf>,
+
+    /// Machines `<recipe>-<arch>-<version>`, such as `debian_12-local-distro,custom-6.12-local`. With a
+    /// matrix: only these of it.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub vms: Vec<String>,
+
+    /// Component of `kmt.toml`.
+    #[arg(long, value_name = "NAME")]
+    pub component: Option<String>,
+
+    /// Packages with tests: `./pkg/...` patterns, several with commas.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub packages: Vec<String>,
+
+    /// Stack to use instead of the git branch's.
+    #[arg(long, value_name = "NAME")]
+    pub stack: Option<String>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args, Default)]
+pub struct Run {
+    /// What is tested, and where.
+    #[command(flatten)]
+    pub selection: Selection,
+
+    /// Run only tests that match, with the meaning of Go's `-test.run`.
+    #[arg(long, value_name = "REGEXP")]
+    pub run: Option<String>,
+
+    /// Skip tests that match, with the meaning of Go's `-test.skip`.
+    #[arg(long, value_name = "REGEXP")]
+    pub skip: Option<String>,
+
+    /// Run each test so many times.
+    #[arg(long, alias = "run-count", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+
+    /// Longest time a package may take (90s, 5m, 1h30m); wins over `kmt.toml`.
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// Boot fresh machines instead of reusing those that are up.
+    #[arg(long)]
+    pub fresh: bool,
+
+    /// Remove the machines of this run at its end, also on Ctrl-C.
+    #[arg(long)]
+    pub throw_away: bool,
+
+    /// Record cells whose image cannot be had as not run, instead of refusing to start.
+    #[arg(long)]
+    pub skip_unavailable: bool,
+
+    /// Write JUnit here as well: PATH, or FLAVOUR=PATH with gitlab, datadog, jenkins or buildkite.
+    #[arg(long, value_name = "[FLAVOUR=]PATH")]
+    pub junit: Vec<String>,
+
+    /// Argument for every test binary.
+    #[arg(long, alias = "test-extra-arguments", value_name = "ARG", allow_hyphen_values = true)]
+    pub test_arg: Vec<String>,
+
+    /// Environment of the tests: NAME=VALUE, or NAME to pass a value on without it being typed or shown.
+    #[arg(long, alias = "test-extra-env", value_name = "NAME[=VALUE]")]
+    pub test_env: Vec<String>,
+
+    /// Lines for people on standard error, or events as JSON lines on standard output.
+    #[arg(long, value_enum, default_value_t = Format::Human, value_name = "FORMAT")]
+    pub format: Format,
+
+    /// Show every test, also subtests that pass.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Arguments of `build`.
+#[derive(Debug, Args, Default)]
+pub struct Build {
+    /// What is built, and for which machines.
+    #[command(flatten)]
+    pub selection: Selection,
+
+    /// Build only; ship nothing.
+    #[arg(long)]
+    pub compile_only: bool,
+}
+
+/// For people or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// JSON with a schema number.
+    Json,
+}
+
+/// Subcommands of `stack`.
+#[derive(Debug, Subcommand)]
+pub enum Stack {
+    /// List all stacks and their machines.
+    #[command(visible_alias = "status")]
+    List {
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+    /// Remove a stack: machines, disks, keys.
+    Destroy {
+        /// Name of the stack; the git branch's without one.
+        #[arg(long, value_name = "NAME")]
+        stack: Option<String>,
+        /// Remove every stack of this user.
+        #[arg(long, conflicts_with = "stack")]
+        all: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Remove what killed processes left behind and domains that no stack owns.
+    Gc,
+}
+
+/// Subcommands of `images`.
+#[derive(Debug, Subcommand)]
+pub enum Images {
+    /// Build images from Debian's packages. `run` does it by itself when one is missing.
+    Build {
+        /// Machines in the short form, or names such as `debian_12` and `custom-6.12`.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// All images of this matrix.
+        #[arg(long, value_name = "FILE")]
+        matrix: Option<PathBuf>,
+    },
+    /// List images that are on this machine.
+    Ls {
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+}
+
+/// Subcommands of `config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Show every value and where it comes from.
+    Show {
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound_and_help_fits_one_screen() {
+        Cli::command().debug_assert();
+        assert!(Cli::command().render_help().to_string().lines().count() <= 40);
+    }
+
+    #[test]
+    fn old_spellings_are_understood() {
+        let cli = Cli::try_parse_from(["kmt-run", "test", "--run-count", "3", "--vms=a,b"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!((run.count, run.selection.vms.len()), (3, 2));
+    }
+}

@@ -1,0 +1,88 @@
+//! `images`: build and list.
+
+use std::path::Path;
+
+use kmt_reporters::event::Arch;
+use serde_json::json;
+
+use super::source::{self, catalogue, image_of};
+use super::{print, print_json, say};
+use crate::cli::{self, Format};
+use crate::error::{Failure, Kind, Result};
+use crate::image::{ImageProgress, ImageRequest, ImageStore};
+use crate::matrix::{Catalogue, spec};
+use crate::settings::{Settings, Wishes};
+use crate::world::World;
+
+/// Does what was typed.
+///
+/// # Errors
+/// An image that is unknown or cannot be built.
+pub(super) async fn images(command: &cli::Images, wishes: &Wishes) -> Result<u8> {
+    let settings = Settings::load(wishes)?;
+    let world = World::real(&settings);
+    let store = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
+    match command {
+        cli::Images::Build { names, matrix } => build(names, matrix.as_deref(), &store).await,
+        cli::Images::Ls { format } => list(&store, *format),
+    }
+}
+
+async fn build(names: &[String], matrix: Option<&Path>, store: &ImageStore) -> Result<u8> {
+    let catalogue = catalogue()?;
+    let mut requests: Vec<ImageRequest> = Vec::new();
+    for name in names {
+        requests.push(request(name, &catalogue)?);
+    }
+    if let Some(path) = matrix {
+        for resolved in source::read_matrix(path)?.expand(&catalogue, Arch::host())? {
+            requests.push(image_of(&resolved.cell, &catalogue)?);
+        }
+    }
+    if requests.is_empty() {
+        return Err(Failure::new(Kind::NothingSelected, "no image was named")
+            .hint("`kmt-run images build debian_12 custom-6.12`, or `--matrix matrices/demo.toml`"));
+    }
+    for request in &requests {
+        let begun = std::time::Instant::now();
+        let image = store.ensure(request, &|progress| tell(&progress)).await?;
+        say(&format!("{:>12} [{:>7.3}s] {} {}", "Image", begun.elapsed().as_secs_f64(), image.name, image.kernel_release));
+    }
+    Ok(0)
+}
+
+/// A name such as `debian_12` or `custom-6.12`, or a machine in the short form.
+fn request(name: &str, catalogue: &Catalogue) -> Result<ImageRequest> {
+    if let Some(platform) = catalogue.platform(name) {
+        return Ok(ImageRequest::platform(platform, Arch::host()));
+    }
+    let text = if name.starts_with("custom-") && !name.contains("-local") {
+        format!("{name}-local")
+    } else {
+        name.to_owned()
+    };
+    let resolved = spec::resolve(&text, catalogue, Arch::host())?;
+    image_of(&resolved.cell, catalogue)
+}
+
+fn tell(progress: &ImageProgress) {
+    if let Some(line) = progress.line() {
+        say(&format!("{:>12} {}", "Image", kmt_reporters::escape(&line)));
+    }
+}
+
+fn list(store: &ImageStore, format: Format) -> Result<u8> {
+    let manifests = store.list()?;
+    if format == Format::Json {
+        return print_json(&json!({ "schema": 1, "images": manifests }));
+    }
+    let mut text = String::new();
+    for manifest in &manifests {
+        text.push_str(&manifest.summary());
+        text.push('\n');
+    }
+    if manifests.is_empty() {
+        say("no images yet: `kmt-run images build debian_12`");
+    }
+    print(text.as_bytes())
+}

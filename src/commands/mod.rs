@@ -1,0 +1,85 @@
+//! One file a subcommand, each a screen of calls into rooms. `run.rs` is THE main path.
+//!
+//! Owns the order of steps and nothing else. To add a subcommand: a variant in `cli`, a file here, a line in
+//! [`dispatch`].
+
+mod build;
+mod config;
+mod images;
+mod preflight;
+mod reports;
+mod run;
+mod signals;
+mod source;
+mod stack;
+
+use std::io::Write as _;
+
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Command};
+use crate::error::{Failure, Result};
+use crate::settings::{Settings, Wishes};
+
+/// Does what was typed; the result is the exit code.
+///
+/// # Errors
+/// Whatever kept it from being done.
+pub async fn dispatch(cli: Cli) -> Result<u8> {
+    let wishes = Wishes { folder: cli.folder.clone(), profile: cli.profile.clone(), matrix_root: None };
+    match cli.command {
+        Command::Run(args) => run::run(&args, wishes).await,
+        Command::Build(args) => build::build(&args, wishes).await,
+        Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?).await,
+        Command::Images(command) => images::images(&command, &wishes).await,
+        Command::Config(command) => config::config(&command, &Settings::load(&wishes)?),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kmt-run", &mut script);
+            print(&script)
+        }
+        Command::Man { dir } => man(dir.as_deref()),
+    }
+}
+
+/// Writes to standard output; a closed pipe is quiet.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn print(bytes: &[u8]) -> Result<u8> {
+    match std::io::stdout().lock().write_all(bytes).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::file("write", std::path::Path::new("standard output"), &error))
+        }
+        _ => Ok(0),
+    }
+}
+
+/// Writes a line for people to standard error; nobody may be listening.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Prints JSON, indented, with a newline.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<u8> {
+    print(format!("{value:#}\n").as_bytes())
+}
+
+fn man(dir: Option<&std::path::Path>) -> Result<u8> {
+    let failed = |error: &std::io::Error| Failure::usage("cannot write the manual").caused_by(error);
+    match dir {
+        Some(dir) => {
+            std::fs::create_dir_all(dir).map_err(|error| Failure::file("create", dir, &error))?;
+            clap_mangen::generate_to(Cli::command(), dir).map_err(|error| failed(&error))?;
+            Ok(0)
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| failed(&error))?;
+            print(&page)
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Everything that can be refused before anything boots, is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kmt_reporters::Masks;
+use kmt_reporters::junit::Flavour;
+
+use super::source::Source;
+use crate::cli;
+use crate::error::{Failure, Kind, Result, nearest};
+use crate::external::builder::{BuildRequest, Builder, Unit};
+use crate::external::hypervisor::HostFacts;
+use crate::image::{Availability, ImageRequest, ImageStore};
+use crate::machine;
+use crate::matrix::Cell;
+use crate::run::conduct::Tests;
+use crate::run::filter::Filter;
+use crate::world::World;
+
+/// Free space a run needs besides images, bytes: overlays, logs, build outputs.
+const FREE: u64 = 1 << 30;
+
+/// Cells that can run, and those whose image cannot be had.
+pub(super) struct Cells {
+    /// They have an image, or it can be built.
+    pub(super) runnable: Vec<(Cell, ImageRequest)>,
+    /// They have none: why.
+    pub(super) unavailable: Vec<(Cell, String)>,
+}
+
+/// How the tests are run: filters checked, environment resolved.
+///
+/// # Errors
+/// A filter that is no regular expression, a variable that is not set, a value no guest can be given.
+pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
+    let filter = |text: &str| {
+        Filter::parse(text)
+            .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
+    };
+    let component = &source.component;
+    let mut env: BTreeMap<String, String> = component.env.clone();
+    env.extend(source.matrix.env.clone());
+    for word in &args.test_env {
+        let (name, value) = variable(word)?;
+        env.insert(name, value);
+    }
+    if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
+        return Err(Failure::usage(format!("the value of `{name}` contains a zero byte")));
+    }
+    Ok(Tests {
+        layout: component.layout_of(&source.component_name),
+        env: env.into_iter().collect(),
+        args: component.test_args.iter().chain(&args.test_arg).cloned().collect(),
+        filter: filter(args.run.as_deref().unwrap_or_default())?,
+        skip: args.skip.as_deref().map(filter).transpose()?,
+        count: args.count,
+        limits: BTreeMap::new(),
+    })
+}
+
+fn variable(word: &str) -> Result<(String, String)> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => {
+            let value = std::env::var(word).map_err(|_| {
+                Failure::usage(format!("`--test-env {word}` takes its value from the environment, where it is not set"))
+                    .hint(format!("export {word}=…, or `--test-env {word}=VALUE`"))
+            })?;
+            (word, value)
+        }
+    };
+    let sane = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(sane) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(Failure::usage(format!("`{}` is not the name of a variable", name.escape_debug())));
+    }
+    Ok((name.to_owned(), value))
+}
+
+/// Values that must not be shown: those that were passed by name.
+pub(super) fn masks(args: &cli::Run) -> Masks {
+    Masks::new(args.test_env.iter().filter(|word| !word.contains('=')).filter_map(|name| std::env::var(name).ok()))
+}
+
+/// The command as typed.
+pub(super) fn typed() -> Vec<String> {
+    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+/// Where JUnit goes: `junit.xml` in the run directory is written anyway.
+///
+/// # Errors
+/// An unknown flavour, or a path that cannot be written.
+pub(super) fn junit(args: &cli::Run, source: &Source) -> Result<Vec<(Flavour, PathBuf)>> {
+    let mut wanted = Vec::new();
+    let profile = source.settings.config.profile.get(&source.settings.profile.value);
+    if let Some(path) = profile.and_then(|p| p.junit.as_ref()) {
+        wanted.push((Flavour::Gitlab, source.settings.root.value.join(path)));
+    }
+    for word in &args.junit {
+        wanted.push(match word.split_once('=') {
+            Some((flavour, path)) => {
+                let flavour = flavour.parse::<Flavour>().map_err(|error| Failure::usage(error.to_string()))?;
+                (flavour, PathBuf::from(path))
+            }
+            None => (Flavour::Gitlab, PathBuf::from(word)),
+        });
+    }
+    for (_, path) in &wanted {
+        writable(path)?;
+    }
+    Ok(wanted)
+}
+
+/// Tries to write beside `path`, so that a run does not end with nowhere to put its report.
+fn writable(path: &Path) -> Result<()> {
+    let refuse = |why: String| {
+        Failure::usage(format!("cannot write JUnit to `{}`", path.display()))
+            .caused_by(why)
+            .hint("name a file in a folder that exists and is yours: `--junit out/junit.xml`")
+    };
+    if path.is_dir() {
+        return Err(refuse("it is a folder".to_owned()));
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let probe = folder.join(format!(".kmt-{}", std::process::id()));
+    std::fs::write(&probe, b"").map_err(|error| refuse(error.to_string()))?;
+    std::fs::remove_file(&probe).map_err(|error| refuse(error.to_string()))
+}
+
+/// What would be built: also finds out which packages there are.
+///
+/// # Errors
+/// A package that is unknown (2), or a tree that cannot be listed (101).
+pub(super) async fn units(builder: &dyn Builder, request: &BuildRequest, source: &Source) -> Result<Vec<Unit>> {
+    let units = builder.list(request).await.map_err(|error| {
+        use crate::external::Class;
+        let kind = if error.class == Class::NotFound { Kind::Usage } else { Kind::Build };
+        Failure::outside(kind, &error)
+    })?;
+    if super::build::test_packages(&units).is_empty() {
+        let asked = request.packages.join(",");
+        let root = source.settings.root.value.display().to_string();
+        let failure = Failure::new(Kind::NothingSelected, format!("no package of `{asked}` has tests (in {root})"));
+        let near = nearest(&asked, source.component.packages.iter().map(String::as_str));
+        return Err(failure.hint(format!("patterns are relative to {root}: `{}`", near.unwrap_or("./pkg/..."))));
+    }
+    Ok(units)
+}
+
+/// The host, and whether a run has a chance on it.
+///
+/// # Errors
+/// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
+pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
+    let home = &source.settings.home.root.value;
+    std::fs::create_dir_all(home).map_err(|error| {
+        Failure::usage(format!("cannot use `{}` ({})", home.display(), source.settings.home.root.origin))
+            .caused_by(error)
+            .hint("export KMT_HOME=DIR")
+    })?;
+    let space = rustix::fs::statvfs(home)
+        .map_err(|error| Failure::new(Kind::Infrastructure, format!("cannot look at `{}`", home.display())).caused_by(error))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    if free < FREE {
+        return Err(Failure::new(Kind::Infrastructure, format!("no free disk: {} MiB at `{}`", free >> 20, home.display()))
+            .hint("a run needs 1 GiB; `kmt-run stack destroy --all` and old runs give some, or set KMT_HOME"));
+    }
+    let host = world.hypervisor.facts().await?;
+    if host.qemu_user.is_some()
+        && let Some(closed) = machine::closed_to_others(&home.join("x"))
+    {
+        return Err(Failure::usage(format!("QEMU runs as its own user, which cannot enter `{}`", closed.display()))
+            .hint(format!("chmod o+x {}, or set KMT_HOME to a folder elsewhere", closed.display())));
+    }
+    Ok(host)
+}
+
+/// Parts cells whose image is there or can be made from the others.
+///
+/// # Errors
+/// There are others, and `--skip-unavailable` was not given.
+pub(super) fn images(args: &cli::Run, source: &Source, images: &ImageStore) -> Result<Cells> {
+    let mut cells = Cells { runnable: Vec::new(), unavailable: Vec::new() };
+    let mut hints = Vec::new();
+    for (cell, request) in &source.cells {
+        match images.available(request) {
+            Availability::Present | Availability::Buildable => cells.runnable.push((cell.clone(), request.clone())),
+            Availability::Unavailable { why, hint } => {
+                cells.unavailable.push((cell.clone(), why));
+                hints.extend(hint);
+            }
+        }
+    }
+    if cells.unavailable.is_empty() || args.skip_unavailable {
+        return Ok(cells);
+    }
+    let mut failure = Failure::new(Kind::Infrastructure, "some cells have no image; nothing was started");
+    for (cell, why) in &cells.unavailable {
+        failure = failure.caused_by(format!("`{}`: {why}", cell.id));
+    }
+    hints.dedup();
+    failure = hints.into_iter().fold(failure, Failure::hint);
+    Err(failure.hint("`--skip-unavailable` runs the others and records these as not run"))
+}

@@ -1,0 +1,210 @@
+//! Where cells come from: a matrix file, `--vms`, or the machines of the stack; and what is tested in them.
+
+use std::path::Path;
+
+use kmt_reporters::event::{Arch, Location};
+
+use crate::cli::Selection;
+use crate::error::{Failure, Kind, Result};
+use crate::image::ImageRequest;
+use crate::matrix::{Catalogue, Cell, MatrixFile, spec};
+use crate::settings::{Component, Settings, Wishes};
+use crate::stack::{self, Stack};
+
+/// What was asked for, resolved.
+pub(super) struct Source {
+    /// Settings of the repository.
+    pub(super) settings: Settings,
+    /// The matrix, or an empty one.
+    pub(super) matrix: MatrixFile,
+    /// Name of the component.
+    pub(super) component_name: String,
+    /// The component.
+    pub(super) component: Component,
+    /// Name of the stack.
+    pub(super) stack: String,
+    /// Cells and what they boot from.
+    pub(super) cells: Vec<(Cell, ImageRequest)>,
+    /// Sentences about what was assumed.
+    pub(super) notices: Vec<String>,
+}
+
+/// Resolves a selection.
+///
+/// # Errors
+/// A matrix, machine, component or stack that is not one; nothing selected; remote machines.
+pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Source> {
+    let source = resolve_for_build(selection, wishes).await?;
+    if source.cells.is_empty() {
+        let failure = Failure::new(Kind::NothingSelected, "no cell is selected");
+        return Err(if selection.matrix.is_some() {
+            failure.hint("`--vms` leaves only machines that the matrix has; without it all of them run")
+        } else {
+            failure
+                .caused_by(format!("stack `{}` has no machines", source.stack))
+                .hint("name a matrix (`kmt-run run matrices/demo.toml`) or machines (`--vms debian_12-local-distro`)")
+        });
+    }
+    refuse_remote(&source.cells)?;
+    Ok(source)
+}
+
+/// The same where no machine is needed.
+///
+/// # Errors
+/// A matrix, machine, component or stack that is not one.
+pub(super) async fn resolve_for_build(selection: &Selection, mut wishes: Wishes) -> Result<Source> {
+    let matrix = match &selection.matrix {
+        Some(path) => {
+            let matrix = read_matrix(path)?;
+            if wishes.folder.is_none() && let Some(root) = &matrix.root {
+                wishes.matrix_root = Some(path.parent().unwrap_or(Path::new(".")).join(root));
+            }
+            matrix
+        }
+        None => MatrixFile::default(),
+    };
+    let settings = Settings::load(&wishes)?;
+    let (component_name, component) = {
+        let (name, component) = settings.component(selection.component.as_deref().or(matrix.component.as_deref()))?;
+        (name, component.clone())
+    };
+    let stack = match &selection.stack {
+        Some(name) => name.clone(),
+        None => stack::name::default_name(&settings.root.value).await,
+    };
+    let catalogue = catalogue()?;
+    let (cells, notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
+    let cells = cells
+        .into_iter()
+        .map(|cell| image_of(&cell, &catalogue).map(|image| (cell, image)))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Source { settings, matrix, component_name, component, stack, cells, notices })
+}
+
+/// Reads a matrix file.
+///
+/// # Errors
+/// It cannot be read, or is not one.
+pub(super) fn read_matrix(path: &Path) -> Result<MatrixFile> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| {
+        let failure = Failure::usage(format!("cannot read the matrix `{name}`")).caused_by(error);
+        match path.extension() {
+            None => failure.hint(format!("to name machines: `--vms {name}`")),
+            Some(_) => failure,
+        }
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Failure::usage(format!("the matrix `{name}` is not UTF-8")).caused_by(error))?;
+    Ok(MatrixFile::parse(&name, &text)?)
+}
+
+/// The catalogue this program carries.
+///
+/// # Errors
+/// It is damaged: a bug.
+pub(super) fn catalogue() -> Result<Catalogue> {
+    Catalogue::embedded().map_err(|error| Failure::new(Kind::Internal, error.to_string()))
+}
+
+fn cells(
+    selection: &Selection,
+    matrix: &MatrixFile,
+    catalogue: &Catalogue,
+    settings: &Settings,
+    stack: &str,
+) -> Result<(Vec<Cell>, Vec<String>)> {
+    let host = Arch::host();
+    let mut notices = Vec::new();
+    let mut named = Vec::new();
+    for text in &selection.vms {
+        let resolved = spec::resolve(text, catalogue, host)?;
+        notices.extend(resolved.notices);
+        if !named.contains(&resolved.cell) {
+            named.push(resolved.cell);
+        }
+    }
+    let mut cells = Vec::new();
+    for resolved in matrix.expand(catalogue, host)? {
+        notices.extend(resolved.notices);
+        cells.push(resolved.cell);
+    }
+    if selection.matrix.is_some() {
+        if !named.is_empty() {
+            cells.retain(|cell| named.iter().any(|n| same_place(n, cell)));
+        }
+    } else if named.is_empty() {
+        cells = cells_of_stack(catalogue, settings, stack)?;
+    } else {
+        cells = named;
+    }
+    Ok((cells, notices))
+}
+
+/// Whether two cells are one but for their size.
+fn same_place(a: &Cell, b: &Cell) -> bool {
+    let bare = |cell: &Cell| {
+        let mut id = cell.id.clone();
+        (id.size, id.set) = (None, None);
+        id
+    };
+    bare(a) == bare(b)
+}
+
+fn cells_of_stack(catalogue: &Catalogue, settings: &Settings, stack: &str) -> Result<Vec<Cell>> {
+    let folder = Stack::folder_of(&settings.home, stack, &settings.root.value);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut cells: Vec<Cell> = Vec::new();
+    for machine in Stack::open(&folder)?.record()?.machines.into_values() {
+        let userland = match machine.cell.platform.as_str() {
+            "custom" => catalogue.custom(&machine.cell.kernel).and_then(|k| catalogue.platform(&k.userland)),
+            id => catalogue.platform(id),
+        };
+        let Some(platform) = userland else { continue };
+        let cell = Cell {
+            id: machine.cell.clone(),
+            distro: platform.distro.clone(),
+            distro_version: platform.version.clone(),
+            vcpu: machine.vcpu,
+            memory_mib: machine.memory_mib,
+        };
+        if !cells.iter().any(|known| known.id == cell.id) {
+            cells.push(cell);
+        }
+    }
+    Ok(cells)
+}
+
+fn refuse_remote(cells: &[(Cell, ImageRequest)]) -> Result<()> {
+    let remote = cells.iter().find(|(cell, _)| cell.id.location == Location::Remote);
+    let Some((cell, _)) = remote else { return Ok(()) };
+    let recipe = if cell.id.platform == "custom" { "custom" } else { "distro" };
+    let name = if recipe == "custom" { &cell.id.kernel } else { &cell.id.platform };
+    let failure = Failure::new(
+        Kind::Remote,
+        format!("cell `{}` asks for a remote machine, and no provider is configured", cell.id),
+    );
+    Err(if cell.id.arch == Arch::host() {
+        failure.hint(format!("on this machine: `--vms {name}-local-{recipe}`"))
+    } else {
+        failure.hint("remote hosts are not part of this version yet")
+    })
+}
+
+/// What a cell boots from.
+///
+/// # Errors
+/// The catalogue does not know the cell.
+pub(super) fn image_of(cell: &Cell, catalogue: &Catalogue) -> Result<ImageRequest> {
+    let unknown = || Failure::usage(format!("the catalogue does not know `{}`", cell.id));
+    if cell.id.platform == "custom" {
+        let kernel = catalogue.custom(&cell.id.kernel).ok_or_else(unknown)?;
+        let userland = catalogue.platform(&kernel.userland).ok_or_else(unknown)?;
+        return Ok(ImageRequest::custom(kernel, userland, cell.id.arch));
+    }
+    let platform = catalogue.platform(&cell.id.platform).ok_or_else(unknown)?;
+    Ok(ImageRequest::platform(platform, cell.id.arch))
+}

@@ -1,0 +1,139 @@
+//! `stack`: list, destroy, garbage.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde_json::json;
+
+use super::{print, print_json, say};
+use crate::cli::{self, Format};
+use crate::error::{Failure, Kind, Result};
+use crate::external::hypervisor::DomainState;
+use crate::settings::Settings;
+use crate::stack::{self, Stack};
+use crate::world::World;
+
+/// Does what was typed.
+///
+/// # Errors
+/// A stack that does not exist or cannot be removed.
+pub(super) async fn stack(command: &cli::Stack, settings: &Settings) -> Result<u8> {
+    let world = World::real(settings);
+    let swept = stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
+    for machine in swept {
+        say(&format!("{:>12} {machine}, left by a process that is gone", "Removed"));
+    }
+    match command {
+        cli::Stack::List { format } => list(settings, &world, *format).await,
+        cli::Stack::Destroy { stack, all, yes } => destroy(settings, &world, stack.as_deref(), *all, *yes).await,
+        cli::Stack::Gc => gc(settings, &world).await,
+    }
+}
+
+async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> {
+    let mut stacks = Vec::new();
+    let mut text = String::new();
+    for stack in Stack::all(&settings.home)? {
+        let record = stack.record()?;
+        text.push_str(&format!("{} ({})\n", stack.name, record.repository.display()));
+        let mut machines = Vec::new();
+        for machine in record.machines.values() {
+            let state = match world.hypervisor.state(&stack.domain_name(&machine.id)).await? {
+                Some(DomainState::Running) => "running",
+                Some(DomainState::Paused) => "paused",
+                Some(DomainState::Off) => "off",
+                None => "gone",
+            };
+            let address = format!("127.0.0.1:{}", machine.port);
+            text.push_str(&format!(
+                "  {:<32} {state:<8} {address:<16} {} vCPU {} MiB   ssh -F {} {}\n",
+                machine.cell, machine.vcpu, machine.memory_mib, stack.ssh_config().display(), machine.id
+            ));
+            machines.push(json!({
+                "id": machine.id, "cell": machine.cell.to_string(), "state": state, "address": address,
+                "vcpu": machine.vcpu, "memory_mib": machine.memory_mib, "created": machine.created,
+                "domain": stack.domain_name(&machine.id),
+            }));
+        }
+        stacks.push(json!({
+            "name": stack.name, "uuid": stack.uuid, "repository": record.repository,
+            "folder": stack.folder, "machines": machines,
+        }));
+    }
+    if format == Format::Json {
+        return print_json(&json!({ "schema": 1, "stacks": stacks }));
+    }
+    if stacks.is_empty() {
+        say("no stacks");
+    }
+    print(text.as_bytes())
+}
+
+async fn destroy(settings: &Settings, world: &World, name: Option<&str>, all: bool, yes: bool) -> Result<u8> {
+    let stacks = if all { Stack::all(&settings.home)? } else { vec![named(settings, name).await?] };
+    if !yes && !confirmed(&stacks)? {
+        say("nothing was removed");
+        return Ok(0);
+    }
+    for stack in stacks {
+        let machines = stack::destroy(&stack, world.hypervisor.as_ref()).await?;
+        say(&format!("{:>12} stack `{}`: {machines} machine{}", "Destroyed", stack.name, if machines == 1 { "" } else { "s" }));
+    }
+    Ok(0)
+}
+
+/// The stack of that name: of this repository, or the only one there is of that name.
+async fn named(settings: &Settings, name: Option<&str>) -> Result<Stack> {
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => stack::name::default_name(&settings.root.value).await,
+    };
+    let folder = Stack::folder_of(&settings.home, &name, &settings.root.value);
+    if folder.is_dir() {
+        return Stack::open(&folder);
+    }
+    let mut same: Vec<Stack> = Stack::all(&settings.home)?.into_iter().filter(|stack| stack.name == name).collect();
+    match (same.pop(), same.is_empty()) {
+        (Some(stack), true) => Ok(stack),
+        (Some(_), false) => Err(Failure::usage(format!("several repositories have a stack `{name}`"))
+            .hint("say which repository: `kmt-run -C DIR stack destroy`")),
+        (None, _) => Err(Failure::usage(format!("no stack `{name}`")).hint("kmt-run stack list")),
+    }
+}
+
+fn confirmed(stacks: &[Stack]) -> Result<bool> {
+    let names: Vec<&str> = stacks.iter().map(|stack| stack.name.as_str()).collect();
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("this needs a yes, and there is no terminal to ask on").hint("--yes"));
+    }
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "destroy {} and all machines in it? [y/N] ", names.join(", "));
+    let _ = err.flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::new(Kind::Internal, "cannot read the answer").caused_by(error))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Removes domains that carry our mark and belong to no stack of this home.
+async fn gc(settings: &Settings, world: &World) -> Result<u8> {
+    let stacks = Stack::all(&settings.home)?;
+    let mut removed = 0;
+    for domain in world.hypervisor.owned().await? {
+        let owner = stacks.iter().find(|stack| stack.uuid == domain.stack);
+        let known = match owner {
+            Some(stack) => stack.record()?.machines.contains_key(&domain.machine),
+            None => false,
+        };
+        // Another home of this machine may own it: only domains of stacks that we know are certainly ours.
+        if !known && owner.is_some() {
+            world.hypervisor.remove(&domain.name).await?;
+            say(&format!("{:>12} {}", "Removed", domain.name));
+            removed += 1;
+        } else if owner.is_none() {
+            say(&format!("{:>12} {}: its stack is not in {}", "Left", domain.name, settings.home.root.value.display()));
+        }
+    }
+    say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));
+    Ok(0)
+}

@@ -1,0 +1,185 @@
+//! The console tap: follows the serial console's file, knows how far a boot got and whether the kernel died.
+//!
+//! Bounded: keeps the last lines only; a line without an end is cut.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use kmt_reporters::event::BootPhase;
+
+/// Lines that are kept.
+const KEEP: usize = 400;
+/// Lines of an excerpt.
+const EXCERPT: usize = 25;
+/// Longest line that is kept, bytes.
+const LINE: usize = 4096;
+
+/// Follows one console file from a position.
+#[derive(Debug)]
+pub struct ConsoleTap {
+    path: PathBuf,
+    file: Option<File>,
+    position: u64,
+    partial: Vec<u8>,
+    kept: VecDeque<String>,
+    panic: Option<String>,
+}
+
+impl ConsoleTap {
+    /// From the beginning of the file, which need not exist yet.
+    pub fn open(path: &Path) -> ConsoleTap {
+        ConsoleTap {
+            path: path.to_path_buf(),
+            file: None,
+            position: 0,
+            partial: Vec::new(),
+            kept: VecDeque::new(),
+            panic: None,
+        }
+    }
+
+    /// From what is the end now: only what comes later counts.
+    pub fn from_end(path: &Path) -> ConsoleTap {
+        let mut tap = ConsoleTap::open(path);
+        tap.position = std::fs::metadata(path).map_or(0, |m| m.len());
+        tap
+    }
+
+    /// The lines that came since the last call.
+    pub fn lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut buffer = vec![0u8; 65536];
+        loop {
+            let count = self.read(&mut buffer);
+            if count == 0 {
+                break;
+            }
+            for byte in &buffer[..count] {
+                if *byte == b'\n' || self.partial.len() >= LINE {
+                    lines.push(self.line());
+                }
+                if *byte != b'\n' {
+                    self.partial.push(*byte);
+                }
+            }
+        }
+        for line in &lines {
+            if self.panic.is_none() && is_panic(line) {
+                self.panic = Some(strip_time(line).to_owned());
+            }
+            if self.kept.len() == KEEP {
+                self.kept.pop_front();
+            }
+            self.kept.push_back(line.clone());
+        }
+        lines
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok();
+            if let Some(file) = &mut self.file
+                && file.seek(SeekFrom::Start(self.position)).is_err()
+            {
+                self.file = None;
+            }
+        }
+        self.file.as_mut().and_then(|file| file.read(buffer).ok()).unwrap_or(0)
+    }
+
+    fn line(&mut self) -> String {
+        let text = String::from_utf8_lossy(&self.partial).trim_end_matches('\r').to_owned();
+        self.partial.clear();
+        text
+    }
+
+    /// The first line that says the kernel panicked, without its time stamp.
+    pub fn panic(&self) -> Option<&str> {
+        self.panic.as_deref()
+    }
+
+    /// The lines that tell most: around a panic where there was one, else the last ones, with what has come
+    /// of an unfinished line.
+    pub fn excerpt(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.kept.iter().cloned().collect();
+        if !self.partial.is_empty() {
+            all.push(String::from_utf8_lossy(&self.partial).into_owned());
+        }
+        let from = match all.iter().position(|line| is_panic(line)) {
+            Some(at) => at.saturating_sub(3),
+            None => all.len().saturating_sub(EXCERPT),
+        };
+        all.into_iter().skip(from).take(EXCERPT).collect()
+    }
+}
+
+fn strip_time(line: &str) -> &str {
+    match line.split_once("] ") {
+        Some((stamp, rest)) if stamp.starts_with('[') => rest,
+        _ => line,
+    }
+}
+
+fn is_panic(line: &str) -> bool {
+    line.contains("Kernel panic - not syncing") || line.contains("end Kernel panic")
+}
+
+/// The phase a console line proves, if it proves one.
+pub fn phase_of(line: &str) -> Option<BootPhase> {
+    let text = strip_time(line);
+    if text.starts_with("SeaBIOS") || text.starts_with("UEFI firmware") || text.starts_with("BdsDxe:") {
+        Some(BootPhase::Firmware)
+    } else if text.starts_with("Linux version ") || text.starts_with("Booting Linux on ") {
+        Some(BootPhase::Kernel)
+    } else if text.starts_with("kmt-init: network ") {
+        Some(BootPhase::Network)
+    } else if text.starts_with("kmt-init: ") || text.starts_with("systemd[1]: ") {
+        Some(BootPhase::Init)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn phases_are_read_from_lines() {
+        assert_eq!(phase_of("[    0.000000] Linux version 6.1.0-50-amd64"), Some(BootPhase::Kernel));
+        assert_eq!(phase_of("kmt-init: network eth0 10.0.2.15/24"), Some(BootPhase::Network));
+        assert_eq!(phase_of("[    1.2] systemd[1]: Hello"), Some(BootPhase::Init));
+        assert_eq!(phase_of("[    1.2] my Linux version is old"), None);
+    }
+
+    #[test]
+    fn a_tap_follows_and_sees_a_panic_even_in_pieces() {
+        let path = std::env::temp_dir().join(format!("kmt-console-{}", std::process::id()));
+        let mut file = File::create(&path).unwrap();
+        let mut tap = ConsoleTap::open(&path);
+        file.write_all(b"[    1.0] one\r\n[    2.0] Kernel pan").unwrap();
+        assert_eq!(tap.lines(), ["[    1.0] one"]);
+        assert_eq!(tap.panic(), None);
+        file.write_all(b"ic - not syncing: sysrq triggered crash\n").unwrap();
+        tap.lines();
+        assert_eq!(tap.panic(), Some("Kernel panic - not syncing: sysrq triggered crash"));
+        assert_eq!(tap.excerpt().len(), 2);
+        let mut late = ConsoleTap::from_end(&path);
+        file.write_all(b"late\n").unwrap();
+        assert_eq!(late.lines(), ["late"]);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let path = std::env::temp_dir().join(format!("kmt-console-long-{}", std::process::id()));
+        std::fs::write(&path, vec![b'x'; 3 * LINE + 10]).unwrap();
+        let mut tap = ConsoleTap::open(&path);
+        assert_eq!(tap.lines().len(), 3);
+        std::fs::remove_file(path).unwrap();
+    }
+}

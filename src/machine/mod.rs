@@ -1,0 +1,406 @@
+//! One machine's life: from a record to a guest, or to a boot failure that says how far it got.
+//!
+//! Owns the boot ladder and its deadlines, the console tap, the identity that is injected. Does not decide
+//! which machines should exist (`stack`) nor what runs in them (`run`). To add a phase: a variant of
+//! `BootPhase`, the console line that shows it in [`console`], its deadline in [`Deadlines`].
+
+pub mod console;
+mod identity;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kmt_reporters::event::{BootPhase, CellId, Event, EventSink};
+use sha2::Digest as _;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::error::{Failure, Kind, Result};
+use crate::external::hypervisor::{
+    Disk, DiskFormat, DomainSpec, DomainState, GuestNetwork, HostFacts, Hypervisor,
+};
+use crate::external::transport::{Connection, Route, Transport};
+use crate::external::{self, Class};
+use crate::image::LocalImage;
+use crate::settings::Home;
+use crate::stack::{Keys, MachineRecord, Stack};
+use console::ConsoleTap;
+
+/// What a guest is asked once it answers. Fixed text; no input.
+const FACTS: &str = "uname -r; uname -m; . /etc/os-release; echo \"$ID-${VERSION_ID:-rolling}\"";
+/// How often the console is read during a boot.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the hypervisor is asked whether QEMU still runs during a boot.
+const STATE_EVERY: u32 = 10;
+
+/// What a machine is made with, besides its record.
+pub struct Parts<'a> {
+    /// The stack it belongs to.
+    pub stack: &'a Stack,
+    /// What it boots from.
+    pub image: &'a LocalImage,
+    /// The host it runs on.
+    pub host: &'a HostFacts,
+    /// What its network reaches.
+    pub network: GuestNetwork,
+    /// Runs it.
+    pub hypervisor: &'a dyn Hypervisor,
+    /// Reaches it.
+    pub transport: &'a dyn Transport,
+    /// Where control sockets go.
+    pub home: &'a Home,
+    /// Takes the facts.
+    pub sink: &'a dyn EventSink,
+    /// How long each phase may take.
+    pub deadlines: Deadlines,
+}
+
+/// How long a machine may stay in each phase before it counts as not booting.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Until the kernel speaks.
+    pub kernel: Duration,
+    /// From the kernel to the first process.
+    pub init: Duration,
+    /// From the first process to an address.
+    pub network: Duration,
+    /// From an address to the SSH server.
+    pub sshd: Duration,
+    /// From the SSH server to the first command.
+    pub ready: Duration,
+}
+
+impl Default for Deadlines {
+    /// Generous: an emulated processor on a busy host is five to ten times slower than a real one.
+    fn default() -> Deadlines {
+        Deadlines {
+            kernel: Duration::from_secs(60),
+            init: Duration::from_secs(120),
+            network: Duration::from_secs(90),
+            sshd: Duration::from_secs(120),
+            ready: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Deadlines {
+    fn after(&self, phase: BootPhase) -> Duration {
+        match phase {
+            BootPhase::Defined | BootPhase::Powered | BootPhase::Firmware => self.kernel,
+            BootPhase::Kernel => self.init,
+            BootPhase::Init => self.network,
+            BootPhase::Network => self.sshd,
+            BootPhase::Sshd | BootPhase::Ready => self.ready,
+        }
+    }
+}
+
+/// A machine that can be used.
+#[derive(Clone)]
+pub struct Guest {
+    /// Machine id.
+    pub machine: String,
+    /// The cell it serves.
+    pub cell: CellId,
+    /// Name of its domain.
+    pub domain: String,
+    /// The one connection to it.
+    pub connection: Arc<dyn Connection>,
+    /// Its console file.
+    pub console: PathBuf,
+}
+
+/// A machine that did not come up: facts only.
+#[derive(Debug)]
+pub struct BootFailure {
+    /// The last phase it reached.
+    pub phase: Option<BootPhase>,
+    /// One line.
+    pub message: String,
+    /// Last console lines.
+    pub excerpt: Vec<String>,
+}
+
+impl From<Failure> for BootFailure {
+    fn from(failure: Failure) -> BootFailure {
+        let mut message = failure.message;
+        for cause in failure.causes {
+            message = format!("{message}: {cause}");
+        }
+        for hint in failure.hints {
+            message = format!("{message} (hint: {hint})");
+        }
+        BootFailure { phase: None, message, excerpt: Vec::new() }
+    }
+}
+
+impl From<external::Error> for BootFailure {
+    fn from(error: external::Error) -> BootFailure {
+        Failure::from(error).into()
+    }
+}
+
+/// Digest of everything a machine boots from: another digest means that a machine cannot be reused.
+pub fn made_of(image: &LocalImage, network: GuestNetwork, vcpu: u32, memory_mib: u32) -> String {
+    let text = format!(
+        "1\n{}\n{}\n{}\n{:?}\n{}\n{network:?} {vcpu} {memory_mib}",
+        image.rootfs.display(),
+        image.kernel.display(),
+        image.initrd.display(),
+        image.modules,
+        image.cmdline.join(" "),
+    );
+    hex::encode(sha2::Sha256::digest(text.as_bytes()))
+}
+
+impl Parts<'_> {
+    /// How the machine of `record` is reached.
+    pub fn route_of(stack: &Stack, home: &Home, record: &MachineRecord) -> Route {
+        Route {
+            alias: record.id.clone(),
+            config: stack.ssh_config(),
+            address: "127.0.0.1".to_owned(),
+            port: record.port,
+            sockets: home.sockets(),
+        }
+    }
+
+    fn route(&self, record: &MachineRecord) -> Route {
+        Parts::route_of(self.stack, self.home, record)
+    }
+
+    fn console(&self, machine: &str) -> PathBuf {
+        self.stack.machine_folder(machine).join("console.log")
+    }
+
+    fn reached(&self, machine: &str, phase: BootPhase) {
+        self.sink.emit(Event::MachinePhase { machine: machine.to_owned(), phase });
+    }
+
+    /// Makes and boots the machine of `record`, which is written down and leased.
+    ///
+    /// # Errors
+    /// How far it got, and its last words. What exists of it then is for the caller to remove.
+    pub async fn boot(&self, record: &MachineRecord) -> std::result::Result<Guest, BootFailure> {
+        let begun = Instant::now();
+        let spec = self.make(record).await?;
+        self.hypervisor.define(&spec).await?;
+        self.sink.emit(Event::MachineDefined { machine: record.id.clone(), cell: record.cell.clone() });
+        self.reached(&record.id, BootPhase::Defined);
+        self.hypervisor.start(&spec.name).await.map_err(|error| BootFailure {
+            phase: Some(BootPhase::Defined),
+            ..BootFailure::from(error)
+        })?;
+        self.reached(&record.id, BootPhase::Powered);
+        let (phase, seen) = watch::channel(BootPhase::Powered);
+        let mut tap = ConsoleTap::open(&spec.console);
+        let connection = tokio::select! {
+            connection = self.reach(record, seen, &phase) => connection?,
+            failure = self.watch_boot(&spec.name, record, &mut tap, &phase) => return Err(failure),
+        };
+        self.ready(record, connection, begun).await
+    }
+
+    /// Everything on disk and the description of the domain.
+    async fn make(&self, record: &MachineRecord) -> Result<DomainSpec> {
+        let folder = self.stack.machine_folder(&record.id);
+        crate::stack::create_private(&folder)?;
+        let login = Keys::login(&self.stack.folder, self.transport).await?;
+        let host_key = Keys::at(&folder.join("hostkey"), self.transport).await?;
+        let initrd = identity::initrd(&folder, self.image, record, &login, &host_key)?;
+        self.stack.change(|stack| {
+            if let Some(machine) = stack.machines.get_mut(&record.id) {
+                machine.host_key = Some(host_key.public.clone());
+            }
+        })?;
+        let overlay = folder.join("root.qcow2");
+        let _ = std::fs::remove_file(&overlay);
+        self.hypervisor.create_overlay(&self.image.rootfs, &overlay).await?;
+        let console = self.console(&record.id);
+        std::fs::write(&console, b"").map_err(|error| Failure::file("write", &console, &error))?;
+        let mut disks = vec![Disk { file: overlay, format: DiskFormat::Qcow2 }];
+        disks.extend(
+            self.image.modules.iter().map(|file| Disk { file: file.clone(), format: DiskFormat::RawReadOnly }),
+        );
+        Ok(DomainSpec {
+            name: self.stack.domain_name(&record.id),
+            uuid: record.uuid,
+            stack: self.stack.uuid,
+            machine: record.id.clone(),
+            arch: record.cell.arch,
+            acceleration: self.host.acceleration.clone(),
+            vcpu: record.vcpu,
+            memory_mib: record.memory_mib,
+            kernel: self.image.kernel.clone(),
+            initrd,
+            cmdline: self.image.cmdline.join(" "),
+            disks,
+            console,
+            ssh_port: record.port,
+            mac: record.mac.clone(),
+            network: self.network,
+        })
+    }
+
+    /// Follows console and QEMU; returns only when the boot has failed.
+    async fn watch_boot(
+        &self,
+        domain: &str,
+        record: &MachineRecord,
+        tap: &mut ConsoleTap,
+        phase: &watch::Sender<BootPhase>,
+    ) -> BootFailure {
+        let mut since = Instant::now();
+        let mut last = BootPhase::Powered;
+        for tick in 1u32.. {
+            sleep(TICK).await;
+            for line in tap.lines() {
+                if let Some(reached) = console::phase_of(&line)
+                    && advance(phase, reached)
+                {
+                    self.reached(&record.id, reached);
+                }
+            }
+            let now = *phase.borrow();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            let failed = |message: String, tap: &ConsoleTap| BootFailure {
+                phase: Some(now),
+                message,
+                excerpt: tap.excerpt(),
+            };
+            if since.elapsed() > self.deadlines.after(now) {
+                let seconds = self.deadlines.after(now).as_secs();
+                return failed(format!("no progress for {seconds} s after phase `{}`", now.as_str()), tap);
+            }
+            if tick % STATE_EVERY == 0 && matches!(self.hypervisor.state(domain).await, Ok(None | Some(DomainState::Off)))
+            {
+                tap.lines();
+                let why = tap.panic().map_or("QEMU ended".to_owned(), |line| format!("the kernel panicked: {line}"));
+                return failed(format!("{why} in phase `{}`", now.as_str()), tap);
+            }
+        }
+        unreachable!("the loop above has no end")
+    }
+
+    /// Waits for an address, then for a greeting, then logs in.
+    async fn reach(
+        &self,
+        record: &MachineRecord,
+        mut seen: watch::Receiver<BootPhase>,
+        phase: &watch::Sender<BootPhase>,
+    ) -> std::result::Result<Arc<dyn Connection>, BootFailure> {
+        // A guest that never says that it has an address may still answer.
+        let _ = timeout(Duration::from_secs(20), seen.wait_for(|p| *p >= BootPhase::Network)).await;
+        let route = self.route(record);
+        while self.transport.greeting(&route).await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        if advance(phase, BootPhase::Sshd) {
+            self.reached(&record.id, BootPhase::Sshd);
+        }
+        loop {
+            match self.transport.connect(&route).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.class == Class::Unreachable => sleep(Duration::from_millis(200)).await,
+                Err(error) => return Err(BootFailure { phase: Some(BootPhase::Sshd), ..error.into() }),
+            }
+        }
+    }
+
+    /// Asks the guest who it is; that it answers makes it ready.
+    async fn ready(
+        &self,
+        record: &MachineRecord,
+        connection: Arc<dyn Connection>,
+        begun: Instant,
+    ) -> std::result::Result<Guest, BootFailure> {
+        let asked = timeout(self.deadlines.ready, connection.run(&["sh", "-c", FACTS], Vec::new())).await;
+        let failed = |message: &str| BootFailure {
+            phase: Some(BootPhase::Sshd),
+            message: message.to_owned(),
+            excerpt: Vec::new(),
+        };
+        let output = asked.map_err(|_| failed("it does not answer over its connection"))??;
+        let text = output.text();
+        let mut lines = text.lines().map(str::to_owned);
+        let (Some(kernel_release), Some(machine_arch), Some(os_name)) = (lines.next(), lines.next(), lines.next())
+        else {
+            return Err(failed("it cannot say what it is"));
+        };
+        self.reached(&record.id, BootPhase::Ready);
+        self.sink.emit(Event::MachineReady {
+            machine: record.id.clone(),
+            cell: record.cell.clone(),
+            kernel_release,
+            machine_arch,
+            os_name,
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            console: Some(format!("machines/{}/console.log", record.id)),
+        });
+        Ok(Guest {
+            machine: record.id.clone(),
+            cell: record.cell.clone(),
+            domain: self.stack.domain_name(&record.id),
+            connection,
+            console: self.console(&record.id),
+        })
+    }
+
+    /// Takes a machine that should be up. `None` where it is not what is asked for, or not healthy.
+    pub async fn reuse(&self, record: &MachineRecord) -> Option<Guest> {
+        let begun = Instant::now();
+        let domain = self.stack.domain_name(&record.id);
+        if self.hypervisor.state(&domain).await.ok()? != Some(DomainState::Running) {
+            return None;
+        }
+        let route = self.route(record);
+        self.transport.greeting(&route).await.ok()?;
+        let connection = timeout(self.deadlines.ready, self.transport.connect(&route)).await.ok()?.ok()?;
+        let guest = self.ready(record, connection, begun).await.ok()?;
+        self.sink.emit(Event::MachineReused { machine: record.id.clone(), cell: record.cell.clone() });
+        Some(guest)
+    }
+}
+
+/// Sets the phase if it is further; phases never go back.
+fn advance(phase: &watch::Sender<BootPhase>, reached: BootPhase) -> bool {
+    phase.send_if_modified(|now| {
+        let further = reached > *now;
+        if further {
+            *now = reached;
+        }
+        further
+    })
+}
+
+/// A loopback port that nobody listens on now and no record claims.
+///
+/// # Errors
+/// The host gives no port.
+pub fn free_port(claimed: impl Fn(u16) -> bool) -> Result<u16> {
+    for _ in 0..64 {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.local_addr())
+            .map(|address| address.port());
+        match port {
+            Ok(port) if !claimed(port) => return Ok(port),
+            Ok(_) => {}
+            Err(error) => {
+                return Err(Failure::new(Kind::Infrastructure, "no free loopback port").caused_by(error));
+            }
+        }
+    }
+    Err(Failure::new(Kind::Infrastructure, "no loopback port that no machine claims"))
+}
+
+/// Whether QEMU's own user may enter every folder on the way to `file`; the one it may not, otherwise.
+pub fn closed_to_others(file: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    file.ancestors().skip(1).find_map(|folder| {
+        let mode = std::fs::metadata(folder).ok()?.mode();
+        (mode & 0o001 == 0).then(|| folder.to_path_buf())
+    })
+}

@@ -1,0 +1,60 @@
+//! What is to be tested: from a matrix file or a list of machines to cells.
+//!
+//! Owns the catalogue, the short form of a machine, the grammar of matrix files. Pure: text in, cells or a
+//! complaint out; no file, no clock. To add a distribution, add rows to `matrices/catalog/`.
+
+pub mod catalogue;
+pub mod file;
+pub mod spec;
+
+use kmt_reporters::event::CellId;
+
+pub use catalogue::{Catalogue, CustomKernel, Platform};
+pub use file::MatrixFile;
+
+/// A coordinate and what the catalogue says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// The coordinate.
+    pub id: CellId,
+    /// Distribution of the userland.
+    pub distro: String,
+    /// Its version.
+    pub distro_version: String,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+}
+
+/// Virtual processors of a machine nobody sized.
+pub const DEFAULT_VCPU: u32 = 2;
+/// Memory in MiB of a machine nobody sized.
+pub const DEFAULT_MEMORY_MIB: u32 = 1024;
+
+/// A complaint about what was asked for, with advice. Becomes a usage error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// What is wrong, the value in backticks.
+    pub message: String,
+    /// What is meant, perhaps.
+    pub hints: Vec<String>,
+}
+
+impl Complaint {
+    fn new(message: impl Into<String>) -> Complaint {
+        Complaint { message: message.into(), hints: Vec::new() }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Complaint {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl From<Complaint> for crate::error::Failure {
+    fn from(complaint: Complaint) -> crate::error::Failure {
+        let failure = crate::error::Failure::usage(complaint.message);
+        complaint.hints.into_iter().fold(failure, crate::error::Failure::hint)
+    }
+}

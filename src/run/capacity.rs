@@ -1,0 +1,169 @@
+//! Room on a host: memory for machines that exist, processors for machines that work.
+//!
+//! Machines outlive their work, so memory comes back only when a machine is removed: idle ones of the run
+//! go first when room is short. Processors are lent for a boot or a package; two virtual ones may share a
+//! real one, since guests mostly wait.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+/// Memory that stays with the host, MiB.
+const HOST_KEEPS_MIB: u64 = 512;
+/// What QEMU needs besides the guest's memory, MiB.
+const OVERHEAD_MIB: u64 = 96;
+/// Virtual processors that share a real one.
+const VCPU_PER_CORE: u32 = 2;
+
+/// Room on one host.
+#[derive(Debug)]
+pub struct Capacity {
+    memory: Mutex<Memory>,
+    changed: Notify,
+    cores: u32,
+    busy: Semaphore,
+}
+
+#[derive(Debug)]
+struct Memory {
+    free_mib: u64,
+    total_mib: u64,
+    /// Machines that exist and serve nobody now, oldest first.
+    idle: Vec<(String, u64)>,
+    /// Leases given out that may become idle or be given back.
+    working: u32,
+}
+
+/// What to do to get room.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It is yours.
+    Granted,
+    /// Remove this idle machine, then say so by [`Capacity::removed`] and ask again.
+    Evict(String),
+}
+
+impl Capacity {
+    /// A host with so many processors and so much free memory.
+    pub fn new(cores: u32, free_mib: u64) -> Capacity {
+        let free_mib = free_mib.saturating_sub(HOST_KEEPS_MIB);
+        Capacity {
+            memory: Mutex::new(Memory { free_mib, total_mib: free_mib, idle: Vec::new(), working: 0 }),
+            changed: Notify::new(),
+            cores: cores.max(1),
+            busy: Semaphore::new((cores.max(1) * VCPU_PER_CORE) as usize),
+        }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
+        change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a machine that exists and is idle: it may be evicted.
+    pub fn add_idle(&self, machine: &str, memory_mib: u32) {
+        self.with(|memory| {
+            memory.total_mib += cost(memory_mib);
+            memory.idle.push((machine.to_owned(), cost(memory_mib)));
+        });
+    }
+
+    /// Takes an idle machine out of eviction's reach, because it works again. False where it was evicted.
+    pub fn take_idle(&self, machine: &str) -> bool {
+        self.with(|memory| {
+            let before = memory.idle.len();
+            memory.idle.retain(|(id, _)| id != machine);
+            let taken = memory.idle.len() < before;
+            memory.working += u32::from(taken);
+            taken
+        })
+    }
+
+    /// Waits until there is memory for a machine, or names an idle one to remove.
+    ///
+    /// # Errors
+    /// The machine is larger than the host will ever have: MiB wanted and MiB there.
+    pub async fn room(&self, memory_mib: u32) -> Result<Room, (u64, u64)> {
+        let wanted = cost(memory_mib);
+        loop {
+            let changed = self.changed.notified();
+            let answer = self.with(|memory| {
+                if memory.free_mib >= wanted {
+                    memory.free_mib -= wanted;
+                    memory.working += 1;
+                    return Some(Ok(Room::Granted));
+                }
+                if wanted > memory.total_mib {
+                    return Some(Err((wanted, memory.total_mib)));
+                }
+                if !memory.idle.is_empty() {
+                    return Some(Ok(Room::Evict(memory.idle.remove(0).0)));
+                }
+                (memory.working == 0).then_some(Err((wanted, memory.free_mib)))
+            });
+            match answer {
+                Some(answer) => return answer,
+                None => changed.await,
+            }
+        }
+    }
+
+    /// An idle machine was removed after [`Room::Evict`].
+    pub fn removed(&self, memory_mib: u32) {
+        self.with(|memory| memory.free_mib += cost(memory_mib));
+        self.changed.notify_waiters();
+    }
+
+    /// A working machine has nothing to do any more and stays.
+    pub fn now_idle(&self, machine: &str, memory_mib: u32) {
+        self.with(|memory| {
+            memory.working = memory.working.saturating_sub(1);
+            memory.idle.push((machine.to_owned(), cost(memory_mib)));
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// A working machine is gone.
+    pub fn gone(&self, memory_mib: u32) {
+        self.with(|memory| {
+            memory.working = memory.working.saturating_sub(1);
+            memory.free_mib += cost(memory_mib);
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// Lends processors for a boot or a package; a machine larger than the host gets all of them.
+    pub async fn processors(&self, vcpu: u32) -> Option<SemaphorePermit<'_>> {
+        self.busy.acquire_many(vcpu.clamp(1, self.cores * VCPU_PER_CORE)).await.ok()
+    }
+}
+
+fn cost(memory_mib: u32) -> u64 {
+    u64::from(memory_mib) + OVERHEAD_MIB
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_is_granted_then_evicted_then_waited_for() {
+        let host = Capacity::new(2, HOST_KEEPS_MIB + 2 * (1024 + OVERHEAD_MIB));
+        assert_eq!(host.room(1024).await, Ok(Room::Granted));
+        assert_eq!(host.room(1024).await, Ok(Room::Granted));
+        host.now_idle("a", 1024);
+        assert_eq!(host.room(1024).await, Ok(Room::Evict("a".to_owned())));
+        host.removed(1024);
+        assert_eq!(host.room(1024).await, Ok(Room::Granted));
+        let waiting = host.room(1024);
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), &mut waiting).await.is_err());
+        host.gone(1024);
+        assert_eq!(waiting.await, Ok(Room::Granted));
+    }
+
+    #[tokio::test]
+    async fn what_can_never_fit_is_said_at_once() {
+        let host = Capacity::new(2, 1000);
+        assert!(host.room(4096).await.is_err());
+    }
+}
