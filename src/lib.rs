@@ -1,3 +1,4 @@
 //! kmt-run: a test-matrix runner for code that depends on the kernel.
 
 pub mod external;
+pub mod run;
