@@ -115,7 +115,8 @@ async fn ship(
         .await
         .map_err(|_| Failure::new(Kind::Infrastructure, format!("machine `{}` does not answer", machine.id)))??;
     let layout = source.component.layout_of(&source.component_name);
-    let report = artifact::ship(connection.as_ref(), artifacts, &layout).await;
+    let store = artifact::Store::below("/var/lib/kmt", &layout);
+    let report = artifact::ship(artifacts, connection.as_ref(), &store).await;
     connection.close().await;
     let report = report?;
     say(&format!("{:>12} {}: {} bytes, {} files", "Shipped", machine.id, report.bytes, report.files));

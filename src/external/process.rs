@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::{Class, Error, Result};
 
@@ -194,6 +194,79 @@ impl Child {
         } else {
             Err(failed(&self.program(), &output))
         }
+    }
+}
+
+/// A child that runs, its standard output a stream. It dies when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    program: String,
+    child: tokio::process::Child,
+    feeding: tokio::task::JoinHandle<()>,
+}
+
+impl Child {
+    /// Runs it to its end with standard input streamed from `stdin`.
+    pub async fn fed(mut self, stdin: &mut (dyn AsyncRead + Send + Unpin)) -> Result<Output> {
+        self.stdin = Some(Vec::new());
+        let mut child = self.spawn()?;
+        let pipe = child.stdin.take();
+        let feeding = async {
+            if let Some(mut pipe) = pipe {
+                // A child that does not read all of it says so by its status.
+                let _ = tokio::io::copy(stdin, &mut pipe).await;
+            }
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), feeding);
+        let output = output.map_err(|error| Error::io("this machine", "wait for", self.program(), &error))?;
+        Ok(Output {
+            status: output.status.code(),
+            stdout: output.stdout,
+            stderr: output.stderr,
+        })
+    }
+
+    /// Starts it. Standard error is thrown away: merge it in the command where it matters.
+    pub fn start(self) -> Result<Running> {
+        let mut child = self.spawn()?;
+        drop(child.stderr.take());
+        let feed = child.stdin.take().zip(self.stdin.clone());
+        let feeding = tokio::spawn(async move {
+            if let Some((mut pipe, bytes)) = feed {
+                let _ = pipe.write_all(&bytes).await;
+            }
+        });
+        Ok(Running {
+            program: self.program(),
+            child,
+            feeding,
+        })
+    }
+}
+
+impl Running {
+    /// Reads some bytes of its standard output; 0 at the end.
+    pub async fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
+        match &mut self.child.stdout {
+            Some(stdout) => stdout.read(buf).await.map_err(|error| {
+                Error::io(
+                    "this machine",
+                    "read the output of",
+                    self.program.as_str(),
+                    &error,
+                )
+            }),
+            None => Ok(0),
+        }
+    }
+
+    /// Waits for its end; `None` where a signal ended it.
+    pub async fn wait(mut self) -> Result<Option<i32>> {
+        let status = self.child.wait().await;
+        self.feeding.abort();
+        let status =
+            status.map_err(|error| Error::io("this machine", "wait for", self.program.as_str(), &error))?;
+        Ok(status.code())
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::capacity::{Capacity, Room};
 use super::filter::Filter;
 use super::lane::{Aftermath, Lane};
-use crate::artifact::{self, ArtifactSet, TestPackage};
+use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::{Failure, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageProgress, ImageRequest, ImageStore, LocalImage};
@@ -331,7 +331,9 @@ impl Conductor<'_> {
     async fn ship(&self, cell: &Cell, held: &Held, artifacts: &ArtifactSet, root: &str) -> bool {
         let begun = Instant::now();
         let machine = held.record.id.clone();
-        match artifact::ship(held.guest.connection.as_ref(), artifacts, root).await {
+        let connection = held.guest.connection.as_ref();
+        let store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
+        match artifact::ship(artifacts, connection, &store).await {
             Ok(report) => {
                 self.record.emit(Event::ShipFinished {
                     machine,

@@ -129,9 +129,8 @@ impl Lane<'_> {
         if self.count != 1 {
             flag("count", &self.count.to_string());
         }
-        if shard.package.panic_on_exit_0 {
-            flag("paniconexit0", "true");
-        }
+        // As `go test` does: a test that exits with 0 would otherwise look like success.
+        flag("paniconexit0", "true");
         args.extend(self.args.iter().cloned());
         ShardOrder {
             nonce: shard.nonce.clone(),

@@ -1,0 +1,102 @@
+//! From a source tree to files in a guest: what is built, kept, and sent.
+//!
+//! Owns the cache of built binaries ([`build()`]), the set of files that a guest needs ([`ArtifactSet`]) and
+//! their way into a guest's store ([`ship()`]). Does not own compilers (`external/builder`), connections
+//! (`external/transport`) or what is run. To ship another kind of file, add it to [`layout`]; to build
+//! with another tool, add a builder.
+
+mod build;
+mod cache;
+pub mod elf;
+mod layout;
+mod ship;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use kmt_reporters::event::Arch;
+
+pub use build::build;
+pub use ship::{ShipReport, Store, ship};
+
+use crate::external;
+use crate::run::gotest::Framing;
+
+/// A file that a guest needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipFile {
+    /// Where, relative to the layout root.
+    pub dest: String,
+    /// The file here.
+    pub source: PathBuf,
+    /// sha256 of its content, hex.
+    pub digest: String,
+    /// Permission bits: 0755 or 0644.
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A symbolic link that a guest needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipLink {
+    /// Where, relative to the layout root.
+    pub dest: String,
+    /// What it points to, as it is here.
+    pub target: String,
+}
+
+/// A test binary in the layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestPackage {
+    /// Name in reports, such as `pkg/network/tracer`.
+    pub name: String,
+    /// The binary, relative to the layout root.
+    pub binary: String,
+    /// The folder it runs in, relative to the layout root.
+    pub workdir: String,
+    /// The language it speaks.
+    pub framing: Framing,
+}
+
+/// Everything that guests of one architecture need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactSet {
+    /// The architecture.
+    pub arch: Arch,
+    /// Files, sorted by destination.
+    pub files: Vec<ShipFile>,
+    /// Symbolic links, sorted by destination.
+    pub links: Vec<ShipLink>,
+    /// Test packages, sorted by name.
+    pub packages: Vec<TestPackage>,
+}
+
+/// Why there are no artifacts.
+#[derive(Debug)]
+pub struct BuildFailure {
+    /// What did not build: a package, or `list`; with the reason. Never empty.
+    pub failures: Vec<(String, external::Error)>,
+}
+
+impl BuildFailure {
+    fn one(subject: &str, error: external::Error) -> BuildFailure {
+        BuildFailure {
+            failures: vec![(subject.to_owned(), error)],
+        }
+    }
+}
+
+impl fmt::Display for BuildFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (_, error)) in self.failures.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for BuildFailure {}

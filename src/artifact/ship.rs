@@ -1,0 +1,279 @@
+//! Sends a guest the files it lacks, and puts the whole tree in place at once.
+//!
+//! A guest keeps blobs by their sha256; a tree is hard links to blobs below a folder of its own, and the
+//! layout root a symbolic link to that folder. One command asks what is missing; if something is, a second
+//! takes one tar stream, verifies it and swaps the link. A stream that breaks, or a disk that is full,
+//! leaves the former tree as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::SyncIoBridge;
+
+use super::{ArtifactSet, ShipFile};
+use crate::external::process::Output;
+use crate::external::transport::Connection;
+use crate::external::{Class, Error, Result};
+
+const ASK: &str = include_str!("ship/ask.sh");
+const TAKE: &str = include_str!("ship/take.sh");
+const SYSTEM: &str = "the guest";
+/// Modification time of blobs; the stamp is one second younger.
+const BLOB_TIME: u64 = 1;
+
+/// Where a guest keeps what it was sent. All three are on one file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Folder of blobs.
+    pub blobs: String,
+    /// Folder of trees.
+    pub trees: String,
+    /// The layout root: a symbolic link to the tree of now.
+    pub root: String,
+}
+
+impl Store {
+    /// Below `base`, such as `/var/lib/kmt`, with the layout root at `root`.
+    pub fn below(base: &str, root: &str) -> Store {
+        Store {
+            blobs: format!("{base}/store"),
+            trees: format!("{base}/trees"),
+            root: root.to_owned(),
+        }
+    }
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShipReport {
+    /// Bytes of the stream; 0 where the guest had everything.
+    pub bytes: u64,
+    /// Blobs in it.
+    pub files: u32,
+}
+
+/// Makes the guest's layout root hold exactly `set`.
+pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store) -> Result<ShipReport> {
+    let tree = tree_digest(set);
+    let blobs: BTreeMap<&str, &ShipFile> = set
+        .files
+        .iter()
+        .map(|file| (file.digest.as_str(), file))
+        .collect();
+    let mut question = blobs.keys().copied().collect::<Vec<_>>().join("\n");
+    question.push('\n');
+    let argv = [
+        "sh",
+        "-c",
+        ASK,
+        "kmt-ask",
+        &store.blobs,
+        &store.trees,
+        &store.root,
+        &tree,
+    ];
+    let answer = connection.run(&argv, question.into_bytes()).await?;
+    if !answer.ok() {
+        return Err(refusal("say what it lacks", store, &answer));
+    }
+    let Some(needed) = missing(&answer.text()).map_err(|line| {
+        Error::new(
+            SYSTEM,
+            "say what it lacks",
+            &store.root,
+            Class::Unintelligible,
+            format!("it said `{line}`"),
+        )
+    })?
+    else {
+        return Ok(ShipReport::default());
+    };
+    let send: Vec<ShipFile> = blobs
+        .iter()
+        .filter(|(digest, _)| needed.contains(**digest))
+        .map(|(_, file)| (*file).clone())
+        .collect();
+    let name = format!("{tree}-{}", uuid::Uuid::new_v4().simple());
+    send_tree(set, send, connection, store, &name).await
+}
+
+async fn send_tree(
+    set: &ArtifactSet,
+    send: Vec<ShipFile>,
+    connection: &dyn Connection,
+    store: &Store,
+    name: &str,
+) -> Result<ShipReport> {
+    let files = u32::try_from(send.len()).unwrap_or(u32::MAX);
+    let tree = tree_tar(set).map_err(|error| Error::io("this machine", "pack", &store.root, &error))?;
+    let (mut writer, reader) = tokio::io::duplex(256 * 1024);
+    let packing = tokio::task::spawn_blocking(move || {
+        let packed = pack(&send, &tree, SyncIoBridge::new(&mut writer));
+        (packed, writer)
+    });
+    let packing = async move {
+        let (packed, mut writer) = packing.await.map_err(io::Error::other)?;
+        writer.shutdown().await?;
+        packed
+    };
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let mut counted = tokio_util::io::InspectReader::new(reader, move |bytes: &[u8]| {
+        count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    });
+    let argv = [
+        "sh",
+        "-c",
+        TAKE,
+        "kmt-take",
+        &store.blobs,
+        &store.trees,
+        &store.root,
+        name,
+    ];
+    let feeding = async {
+        let output = connection.feed(&argv, &mut counted).await;
+        // The packer stops when nobody reads.
+        drop(counted);
+        output
+    };
+    let (output, packed) = tokio::join!(feeding, packing);
+    if let Err(error) = packed
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return Err(Error::io("this machine", "pack", &store.root, &error));
+    }
+    let output = output?;
+    if !output.ok() || output.text().trim_end() != "published" {
+        return Err(refusal("take the files", store, &output));
+    }
+    Ok(ShipReport {
+        bytes: sent.load(Ordering::Relaxed),
+        files,
+    })
+}
+
+/// The blobs that the guest lacks; `None` where it has the tree. An error is the line nobody understands.
+fn missing(answer: &str) -> std::result::Result<Option<BTreeSet<String>>, String> {
+    let mut needed = BTreeSet::new();
+    for line in answer.lines() {
+        match line.split_once(' ') {
+            None if line == "have" => return Ok(None),
+            None if line == "end" => return Ok(Some(needed)),
+            Some(("need", digest)) => drop(needed.insert(digest.to_owned())),
+            _ => return Err(line.to_owned()),
+        }
+    }
+    Err("nothing more".to_owned())
+}
+
+fn refusal(operation: &'static str, store: &Store, output: &Output) -> Error {
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let full = words.contains("No space left") || words.contains("Disk quota");
+    let (class, detail) = match output.status {
+        _ if full => (Class::Busy, format!("its disk is full\n{words}")),
+        None | Some(255 | 15) => (Class::Unreachable, format!("the connection broke\n{words}")),
+        Some(10) => (
+            Class::Unreachable,
+            format!("the stream could not be unpacked\n{words}"),
+        ),
+        Some(11) => (
+            Class::Unintelligible,
+            format!("what arrived is not what was sent\n{words}"),
+        ),
+        Some(code) => (Class::Rejected, format!("status {code}\n{words}")),
+    };
+    let error = Error::new(SYSTEM, operation, &store.root, class, detail);
+    if full {
+        error.hint("give the machine a larger disk, or ship fewer packages")
+    } else {
+        error
+    }
+}
+
+/// The identity of a tree: every path with its content.
+fn tree_digest(set: &ArtifactSet) -> String {
+    let mut hash = Sha256::new();
+    for file in &set.files {
+        hash.update(format!("f {} {:o} {}\n", file.digest, file.mode, file.dest));
+    }
+    for link in &set.links {
+        hash.update(format!("l {}\n{}\n", link.dest, link.target));
+    }
+    for package in &set.packages {
+        hash.update(format!("d {}\n", package.workdir));
+    }
+    hex::encode(hash.finalize())
+}
+
+fn header(kind: tar::EntryType, size: u64, mode: u32, time: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_mtime(time);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+/// Hard links to blobs, by way of a link `.store` that the guest makes for the moment.
+fn tree_tar(set: &ArtifactSet) -> io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for package in &set.packages {
+        let mut header = header(tar::EntryType::Directory, 0, 0o755, BLOB_TIME);
+        tar.append_data(&mut header, format!("{}/", package.workdir), io::empty())?;
+    }
+    for file in &set.files {
+        let mut header = header(tar::EntryType::Link, 0, 0o755, BLOB_TIME);
+        tar.append_link(
+            &mut header,
+            &file.dest,
+            PathBuf::from(".store").join(&file.digest),
+        )?;
+    }
+    for link in &set.links {
+        let mut header = header(tar::EntryType::Symlink, 0, 0o777, BLOB_TIME);
+        tar.append_link(&mut header, &link.dest, &link.target)?;
+    }
+    tar.into_inner()
+}
+
+fn pack(send: &[ShipFile], tree: &[u8], out: impl Write) -> io::Result<()> {
+    let mut tar = tar::Builder::new(io::BufWriter::with_capacity(128 * 1024, out));
+    let small = |tar: &mut tar::Builder<_>, name: &str, bytes: &[u8], time| {
+        let mut header = header(tar::EntryType::Regular, bytes.len() as u64, 0o644, time);
+        tar.append_data(&mut header, name, bytes)
+    };
+    let sums: String = send
+        .iter()
+        .map(|file| format!("{}  {}\n", file.digest, file.digest))
+        .collect();
+    small(&mut tar, "sums", sums.as_bytes(), BLOB_TIME)?;
+    small(&mut tar, "stamp", b"", BLOB_TIME + 1)?;
+    small(&mut tar, "tree.tar", tree, BLOB_TIME)?;
+    for file in send {
+        let named = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot send `{}`: {error}", file.source.display()),
+            )
+        };
+        let content = File::open(&file.source).map_err(named)?;
+        if content.metadata().map_err(named)?.len() != file.size {
+            return Err(named(io::Error::other("it changed since it was read")));
+        }
+        // Blobs are executable: hard links share their mode, and no test minds.
+        let mut header = header(tar::EntryType::Regular, file.size, 0o755, BLOB_TIME);
+        tar.append_data(&mut header, format!("blobs/{}", file.digest), content)
+            .map_err(named)?;
+    }
+    small(&mut tar, "complete", b"", BLOB_TIME)?;
+    tar.into_inner()?.flush()
+}

@@ -1,0 +1,262 @@
+//! Ships to this machine as if it were a guest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context as Waker, Poll};
+
+use async_trait::async_trait;
+use kmt_reporters::event::Arch;
+use kmt_run::artifact::{ArtifactSet, ShipFile, ShipLink, Store, TestPackage, ship};
+use kmt_run::external::process::Output;
+use kmt_run::external::transport::local::Local;
+use kmt_run::external::transport::{Connection, RemoteStream};
+use kmt_run::external::{Class, Result};
+use kmt_run::run::gotest::Framing;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Runs commands here, counts them, and can cut the stream.
+struct Guest {
+    local: Local,
+    commands: AtomicU32,
+    cut_after: Option<u64>,
+    /// Shell text before each script, such as a limit of file sizes.
+    before: &'static str,
+    /// Replaces `sh`.
+    shell: Option<&'static str>,
+}
+
+impl Guest {
+    fn new() -> Guest {
+        Guest {
+            local: Local::new("/"),
+            commands: AtomicU32::new(0),
+            cut_after: None,
+            before: "",
+            shell: None,
+        }
+    }
+
+    fn argv(&self, argv: &[&str]) -> Vec<String> {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+        let mut argv: Vec<String> = argv.iter().map(|&arg| arg.to_owned()).collect();
+        argv[2] = format!("{}\n{}", self.before, argv[2]);
+        if let Some(shell) = self.shell {
+            argv.insert(0, shell.to_owned());
+        }
+        argv
+    }
+}
+
+fn refs(argv: &[String]) -> Vec<&str> {
+    argv.iter().map(String::as_str).collect()
+}
+
+struct Cut<'a> {
+    inner: &'a mut (dyn AsyncRead + Send + Unpin),
+    left: u64,
+}
+
+impl AsyncRead for Cut<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        waker: &mut Waker<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.left == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut small = buf.take(usize::try_from(self.left).unwrap_or(usize::MAX).min(1024));
+        let polled = Pin::new(&mut *self.inner).poll_read(waker, &mut small);
+        let read = small.filled().len();
+        let bytes = small.filled().to_vec();
+        buf.put_slice(&bytes);
+        self.left -= read as u64;
+        polled
+    }
+}
+
+#[async_trait]
+impl Connection for Guest {
+    async fn run(&self, argv: &[&str], stdin: Vec<u8>) -> Result<Output> {
+        self.local.run(&refs(&self.argv(argv)), stdin).await
+    }
+
+    async fn feed(&self, argv: &[&str], stdin: &mut (dyn AsyncRead + Send + Unpin)) -> Result<Output> {
+        let argv = self.argv(argv);
+        let mut cut = Cut { inner: stdin, left: self.cut_after.unwrap_or(u64::MAX) };
+        self.local.feed(&refs(&argv), &mut cut).await
+    }
+
+    async fn stream(&self, argv: &[&str], stdin: Vec<u8>) -> Result<Box<dyn RemoteStream>> {
+        self.local.stream(argv, stdin).await
+    }
+
+    async fn close(&self) {}
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+    guest: Guest,
+}
+
+impl World {
+    fn new() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("var/kmt").display().to_string();
+        let root = folder.path().join("opt/tests").display().to_string();
+        World { store: Store::below(&base, &root), folder, guest: Guest::new() }
+    }
+
+    fn set(&self, files: &[(&str, &str)]) -> ArtifactSet {
+        let file = |(dest, text): &(&str, &str)| {
+            let digest = hex::encode(Sha256::digest(text));
+            let source = self.folder.path().join(format!("source-{digest}"));
+            fs::write(&source, text).unwrap();
+            ShipFile { dest: (*dest).to_owned(), source, digest, mode: 0o755, size: text.len() as u64 }
+        };
+        let package = TestPackage {
+            name: "pkg/a".into(),
+            binary: "pkg/a/testsuite".into(),
+            workdir: "pkg/a".into(),
+            framing: Framing::Plain,
+        };
+        let link = ShipLink { dest: "pkg/a/testdata/li nk".into(), target: "$(x) y".into() };
+        ArtifactSet {
+            arch: Arch::host(),
+            files: files.iter().map(file).collect(),
+            links: vec![link],
+            packages: vec![package],
+        }
+    }
+
+    fn read(&self, dest: &str) -> Option<String> {
+        fs::read_to_string(Path::new(&self.store.root).join(dest)).ok()
+    }
+
+    fn names(&self, folder: &str) -> Vec<PathBuf> {
+        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    }
+}
+
+const LONG: &str = "pkg/a/testdata/a long name that is longer than the hundred bytes that fit into the header of an old tar file/and \\ 'quotes' \"too\"/ü";
+
+#[tokio::test]
+async fn the_second_ship_sends_nothing_and_a_change_sends_one_file() {
+    let mut world = World::new();
+    let first = world.set(&[("pkg/a/testsuite", "binary"), (LONG, "data"), ("pkg/a/testdata/same", "data")]);
+    let report = ship(&first, &world.guest, &world.store).await.unwrap();
+    assert_eq!(report.files, 2);
+    assert!(report.bytes > 0);
+    assert_eq!(world.read(LONG).as_deref(), Some("data"));
+    let link = Path::new(&world.store.root).join("pkg/a/testdata/li nk");
+    assert_eq!(fs::read_link(link).unwrap(), Path::new("$(x) y"));
+
+    world.guest.commands = AtomicU32::new(0);
+    let report = ship(&first, &world.guest, &world.store).await.unwrap();
+    assert_eq!((report.bytes, report.files), (0, 0));
+    assert_eq!(world.guest.commands.load(Ordering::Relaxed), 1);
+
+    let second = world.set(&[("pkg/a/testsuite", "other binary"), (LONG, "data")]);
+    assert_eq!(ship(&second, &world.guest, &world.store).await.unwrap().files, 1);
+    assert_eq!(world.read("pkg/a/testsuite").as_deref(), Some("other binary"));
+    assert_eq!(world.read("pkg/a/testdata/same"), None);
+    assert_eq!(world.names(&world.store.trees).len(), 1);
+    // The blob that no tree uses is gone: two blobs and the stamp are left.
+    assert_eq!(world.names(&world.store.blobs).len(), 3);
+}
+
+#[tokio::test]
+async fn a_broken_stream_leaves_the_former_tree() {
+    let mut world = World::new();
+    let first = world.set(&[("pkg/a/testsuite", "binary")]);
+    ship(&first, &world.guest, &world.store).await.unwrap();
+    let large = "x".repeat(3_000_000);
+    let second = world.set(&[("pkg/a/testsuite", "other"), ("pkg/a/testdata/large", &large)]);
+    for cut in [0, 1, 512, 5000, 100_000, 3_000_000] {
+        world.guest.cut_after = Some(cut);
+        let error = ship(&second, &world.guest, &world.store).await.unwrap_err();
+        assert_eq!(error.class, Class::Unreachable, "{cut}: {error}");
+        assert_eq!(world.read("pkg/a/testsuite").as_deref(), Some("binary"));
+        assert_eq!(world.names(&world.store.trees).len(), 1, "{cut}");
+    }
+    world.guest.cut_after = None;
+    assert_eq!(ship(&second, &world.guest, &world.store).await.unwrap().files, 2);
+    assert_eq!(world.read("pkg/a/testdata/large").map(|text| text.len()), Some(3_000_000));
+}
+
+#[tokio::test]
+async fn a_blob_that_was_written_to_is_found_and_sent_again() {
+    let world = World::new();
+    let set = world.set(&[("pkg/a/testsuite", "binary"), ("pkg/a/testdata/x", "data")]);
+    ship(&set, &world.guest, &world.store).await.unwrap();
+    // A test writes into its own test data, which is the blob too.
+    fs::write(Path::new(&world.store.root).join("pkg/a/testdata/x"), "spoiled").unwrap();
+    let report = ship(&set, &world.guest, &world.store).await.unwrap();
+    assert_eq!(report.files, 1);
+    assert_eq!(world.read("pkg/a/testdata/x").as_deref(), Some("data"));
+    assert_eq!(ship(&set, &world.guest, &world.store).await.unwrap().bytes, 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_to_be_one_and_leaves_the_former_tree() {
+    let mut world = World::new();
+    let first = world.set(&[("pkg/a/testsuite", "binary")]);
+    ship(&first, &world.guest, &world.store).await.unwrap();
+    let second = world.set(&[("pkg/a/testsuite", &"y".repeat(400_000))]);
+    world.guest.before = "tar() { command tar \"$@\" && { echo 'tar: write error: No space left on device' >&2; return 2; }; }";
+    let error = ship(&second, &world.guest, &world.store).await.unwrap_err();
+    assert_eq!(error.class, Class::Busy);
+    assert!(error.to_string().contains("its disk is full"), "{error}");
+    assert_eq!(world.read("pkg/a/testsuite").as_deref(), Some("binary"));
+    assert_eq!(world.names(&world.store.trees).len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_meanwhile_is_noticed() {
+    let world = World::new();
+    let set = world.set(&[("pkg/a/testsuite", "binary")]);
+    fs::write(&set.files[0].source, "BINARY").unwrap();
+    let error = ship(&set, &world.guest, &world.store).await.unwrap_err();
+    assert_eq!(error.class, Class::Unintelligible, "{error}");
+    fs::write(&set.files[0].source, "longer than before").unwrap();
+    let error = ship(&set, &world.guest, &world.store).await.unwrap_err();
+    assert!(error.to_string().contains("it changed since it was read"), "{error}");
+    assert_eq!(world.read("pkg/a/testsuite"), None);
+}
+
+#[tokio::test]
+async fn a_folder_in_the_place_of_the_root_is_not_touched() {
+    let world = World::new();
+    fs::create_dir_all(&world.store.root).unwrap();
+    let set = world.set(&[("pkg/a/testsuite", "binary")]);
+    let error = ship(&set, &world.guest, &world.store).await.unwrap_err();
+    assert_eq!(error.class, Class::Rejected);
+    assert!(error.to_string().contains("no symbolic link"), "{error}");
+}
+
+/// The guest's tools may be busybox's: where it is installed here, all of it works with those alone.
+#[tokio::test]
+async fn busybox_is_enough() {
+    let Some(busybox) =
+        ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists())
+    else {
+        println!("busybox is not installed");
+        return;
+    };
+    let mut world = World::new();
+    world.guest.shell = Some(busybox);
+    // Every tool is busybox's applet.
+    world.guest.before = "for tool in mkdir rm find sha256sum readlink tar mv ln grep head; do alias $tool=\"/bin/busybox $tool\"; done";
+    let first = world.set(&[("pkg/a/testsuite", "binary"), (LONG, "data")]);
+    assert_eq!(ship(&first, &world.guest, &world.store).await.unwrap().files, 2);
+    assert_eq!(ship(&first, &world.guest, &world.store).await.unwrap().bytes, 0);
+    let second = world.set(&[("pkg/a/testsuite", "other binary"), (LONG, "data")]);
+    assert_eq!(ship(&second, &world.guest, &world.store).await.unwrap().files, 1);
+    assert_eq!(world.read("pkg/a/testsuite").as_deref(), Some("other binary"));
+}
