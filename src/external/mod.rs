@@ -3,6 +3,7 @@
 //! Owns the traits, their real adapters and their fakes. Decides nothing. To add a door: a folder with
 //! the trait in `mod.rs`, the real adapter and `fake.rs` beside it; `world.rs` alone names the adapter.
 
+pub mod debian;
 pub mod process;
 
 use std::fmt;
