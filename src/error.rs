@@ -158,6 +158,16 @@ impl From<external::Error> for Failure {
     }
 }
 
+impl From<crate::image::ImageError> for Failure {
+    fn from(error: crate::image::ImageError) -> Failure {
+        let failure = Failure::new(Kind::Infrastructure, error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
 /// The name of `known` nearest to `wanted`, if any is near enough to be meant.
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known

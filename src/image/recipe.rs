@@ -1,0 +1,151 @@
+//! What goes into a guest, as lists: a change of any of them changes the key of every image.
+
+/// Raised when the code that builds images makes something else of the same lists.
+pub(super) const VERSION: u32 = 1;
+
+/// What every clock in an image says: 2023-11-14, the same in every build.
+pub(super) const EPOCH: u64 = 1_700_000_000;
+
+/// Size of a root filesystem as the guest sees it; the file is sparse.
+pub(super) const ROOTFS_BYTES: u64 = 2 << 30;
+
+/// Packages of the root filesystem beside the essential ones and apt. Recommendations are not followed.
+pub(super) const PACKAGES: [&str; 7] = [
+    "systemd",
+    "systemd-sysv",
+    "openssh-server",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "procps",
+];
+
+/// The package that brings the initrd its only program.
+pub(super) const BUSYBOX: &str = "busybox-static";
+
+/// Modules the initrd loads where the kernel has them as modules, each after what it depends on.
+pub(super) const INITRD_MODULES: [&str; 6] = [
+    "virtio_pci",
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_rng",
+    "ext4",
+];
+
+/// Files laid over the root filesystem: path, mode, text.
+pub(super) const FILES: [(&str, u32, &str); 11] = [
+    ("etc/ssh/sshd_config", 0o644, include_str!("guest/sshd_config")),
+    (
+        "etc/systemd/system/ssh.service",
+        0o644,
+        include_str!("guest/ssh.service"),
+    ),
+    (
+        "etc/systemd/journald.conf.d/kmt.conf",
+        0o644,
+        include_str!("guest/journald.conf"),
+    ),
+    (
+        "etc/sysctl.d/90-kmt.conf",
+        0o644,
+        include_str!("guest/sysctl.conf"),
+    ),
+    ("etc/hostname", 0o644, "kmt\n"),
+    ("etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n"),
+    ("etc/fstab", 0o644, ""),
+    ("etc/resolv.conf", 0o644, ""),
+    ("etc/machine-id", 0o444, ""),
+    ("etc/.updated", 0o644, ""),
+    ("var/.updated", 0o644, ""),
+];
+
+/// What must not be in an image: keys, and what a build leaves.
+pub(super) const REMOVED: [&str; 6] = [
+    "etc/ssh/ssh_host_ed25519_key",
+    "etc/ssh/ssh_host_ed25519_key.pub",
+    "etc/ssh/ssh_host_ecdsa_key",
+    "etc/ssh/ssh_host_ecdsa_key.pub",
+    "etc/ssh/ssh_host_rsa_key",
+    "etc/ssh/ssh_host_rsa_key.pub",
+];
+
+/// Units that delay a boot or serve nobody: masked.
+pub(super) const MASKED: [&str; 34] = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "console-getty.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "getty-static.service",
+    "getty@tty1.service",
+    "ldconfig.service",
+    "serial-getty@ttyS0.service",
+    "serial-getty@ttyAMA0.service",
+    "ssh.socket",
+    "sshd-unix-local.socket",
+    "sshd-vsock.socket",
+    "systemd-firstboot.service",
+    "systemd-hwdb-update.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-journal-flush.service",
+    "systemd-logind.service",
+    "systemd-machine-id-commit.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-pcrphase.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
+    "systemd-remount-fs.service",
+    "systemd-update-done.service",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "tmp.mount",
+];
+
+/// Generators that find nothing in a guest: each costs a process at boot.
+pub(super) const GENERATORS: [&str; 14] = [
+    "systemd-bless-boot-generator",
+    "systemd-cryptsetup-generator",
+    "systemd-debug-generator",
+    "systemd-fstab-generator",
+    "systemd-getty-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-rc-local-generator",
+    "systemd-ssh-generator",
+    "systemd-system-update-generator",
+    "systemd-sysv-generator",
+    "systemd-tpm2-generator",
+    "systemd-veritysetup-generator",
+];
+
+/// Links that enable units: path, target.
+pub(super) const LINKS: [(&str, &str); 3] = [
+    (
+        "etc/systemd/system/default.target",
+        "/lib/systemd/system/multi-user.target",
+    ),
+    (
+        "etc/systemd/system/sysinit.target.wants/ssh.service",
+        "/etc/systemd/system/ssh.service",
+    ),
+    (
+        "etc/systemd/system/sshd.service",
+        "/etc/systemd/system/ssh.service",
+    ),
+];
+
+/// What sshd needs to hear from version 9.8 on, which would otherwise shut out the one address all come from.
+pub(super) const NO_PENALTIES: &str = "PerSourcePenalties no\n";
+
+/// The initrd's first program, and what its DHCP client calls.
+pub(super) const INIT: &str = include_str!("guest/init");
+/// The script of the DHCP client.
+pub(super) const DHCP: &str = include_str!("guest/dhcp");

@@ -1,0 +1,203 @@
+//! What is asked for, and the keys of the artefacts that answer it.
+
+use kmt_reporters::event::Arch;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::recipe;
+use crate::matrix::catalogue::{CustomKernel, DebianSource, Platform, Source};
+
+/// An image somebody wants: a userland, a kernel, an architecture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRequest {
+    name: String,
+    userland: String,
+    rootfs: DebianSource,
+    kernel: DebianSource,
+    kernel_version: String,
+    arches: Vec<Arch>,
+    arch: Arch,
+}
+
+impl ImageRequest {
+    /// A platform with its own kernel.
+    pub fn platform(platform: &Platform, arch: Arch) -> ImageRequest {
+        let Source::Debian(source) = &platform.source;
+        ImageRequest {
+            name: platform.id.clone(),
+            userland: platform.id.clone(),
+            rootfs: source.clone(),
+            kernel: source.clone(),
+            kernel_version: platform.kernel.clone(),
+            arches: platform.arches.clone(),
+            arch,
+        }
+    }
+
+    /// A custom kernel on the userland of `platform`.
+    pub fn custom(kernel: &CustomKernel, platform: &Platform, arch: Arch) -> ImageRequest {
+        let (Source::Debian(rootfs), Source::Debian(source)) = (&platform.source, &kernel.source);
+        let both = |arch: &&Arch| platform.arches.contains(arch);
+        ImageRequest {
+            name: format!("custom-{}", kernel.version),
+            userland: platform.id.clone(),
+            rootfs: rootfs.clone(),
+            kernel: source.clone(),
+            kernel_version: kernel.version.clone(),
+            arches: kernel.arches.iter().filter(both).copied().collect(),
+            arch,
+        }
+    }
+
+    /// Its architecture.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Its name without the architecture, such as `debian_12` or `custom-6.12`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the catalogue has it for this architecture.
+    pub fn exists(&self) -> bool {
+        self.arches.contains(&self.arch)
+    }
+
+    /// What is to be built for it.
+    pub(super) fn parts(&self) -> [Part; 2] {
+        [Part::rootfs(&self.userland, &self.rootfs, self.arch), {
+            Part::kernel(&self.name, &self.kernel_version, &self.kernel, self.arch)
+        }]
+    }
+}
+
+impl std::fmt::Display for ImageRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.name, self.arch)
+    }
+}
+
+/// Which of the two artefacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A root filesystem.
+    Rootfs,
+    /// A kernel with its initrd and modules.
+    Kernel,
+}
+
+impl Kind {
+    /// As in file names.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Rootfs => "rootfs",
+            Kind::Kernel => "kernel",
+        }
+    }
+}
+
+/// One artefact to be: what it is called, what it is made from, the digest of that.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    pub(super) arch: Arch,
+    pub(super) source: DebianSource,
+    pub(super) inputs: serde_json::Value,
+    pub(super) key: String,
+}
+
+impl Part {
+    fn rootfs(name: &str, source: &DebianSource, arch: Arch) -> Part {
+        let overlay = digest(format!(
+            "{:?}{:?}{:?}{:?}{:?}{:?}",
+            recipe::FILES,
+            recipe::REMOVED,
+            recipe::MASKED,
+            recipe::GENERATORS,
+            recipe::LINKS,
+            recipe::NO_PENALTIES
+        ));
+        let inputs = serde_json::json!({
+            "recipe": recipe::VERSION, "kind": "rootfs", "arch": arch, "suite": source.suite,
+            "archives": source.archives, "packages": recipe::PACKAGES, "overlay": overlay,
+            "epoch": recipe::EPOCH, "bytes": recipe::ROOTFS_BYTES,
+        });
+        Part::new(Kind::Rootfs, format!("{name}-{arch}"), source, arch, inputs)
+    }
+
+    fn kernel(name: &str, version: &str, source: &DebianSource, arch: Arch) -> Part {
+        let inputs = serde_json::json!({
+            "recipe": recipe::VERSION, "kind": "kernel", "arch": arch, "suite": source.suite,
+            "archives": source.archives, "version": version, "package": source.kernel.get(&arch),
+            "busybox": recipe::BUSYBOX, "modules": recipe::INITRD_MODULES, "epoch": recipe::EPOCH,
+            "init": digest([recipe::INIT, recipe::DHCP].concat()),
+        });
+        Part::new(Kind::Kernel, format!("{name}-{arch}"), source, arch, inputs)
+    }
+
+    fn new(kind: Kind, name: String, source: &DebianSource, arch: Arch, inputs: serde_json::Value) -> Part {
+        let key = digest(inputs.to_string());
+        Part {
+            kind,
+            name,
+            arch,
+            source: source.clone(),
+            inputs,
+            key,
+        }
+    }
+
+    /// The name of its manifest, lock and work folder.
+    pub(super) fn slug(&self) -> String {
+        format!("{}-{}-{}", self.kind.as_str(), self.name, &self.key[..12])
+    }
+
+    /// A UUID that is this artefact's, and the same in every build.
+    pub(super) fn uuid(&self) -> String {
+        let k = &self.key;
+        format!(
+            "{}-{}-4{}-8{}-{}",
+            &k[..8],
+            &k[8..12],
+            &k[13..16],
+            &k[17..20],
+            &k[20..32]
+        )
+    }
+}
+
+fn digest(text: impl AsRef<[u8]>) -> String {
+    hex::encode(Sha256::digest(text.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::catalogue::Catalogue;
+
+    #[test]
+    fn a_custom_kernel_shares_the_root_filesystem_of_its_userland() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let platform = catalogue.platform("bookworm").unwrap();
+        let plain = ImageRequest::platform(platform, Arch::X86_64);
+        let custom = ImageRequest::custom(catalogue.custom("6.12").unwrap(), platform, Arch::X86_64);
+        assert_eq!(custom.to_string(), "custom-6.12/x86_64");
+        let (a, b) = (plain.parts(), custom.parts());
+        assert_eq!(a[0].key, b[0].key);
+        assert_ne!(a[1].key, b[1].key);
+        assert_ne!(
+            ImageRequest::platform(platform, Arch::Arm64).parts()[0].key,
+            a[0].key
+        );
+    }
+
+    #[test]
+    fn a_uuid_looks_like_one() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let request = ImageRequest::platform(catalogue.platform("trixie").unwrap(), Arch::X86_64);
+        assert!(uuid::Uuid::parse_str(&request.parts()[0].uuid()).is_ok());
+    }
+}
