@@ -7,3 +7,4 @@
 //! This crate depends on nothing of ours.
 
 pub mod event;
+pub mod model;
