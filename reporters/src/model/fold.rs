@@ -220,26 +220,31 @@ impl Run {
                     .ship_failures
                     .push((machine.clone(), message.clone()));
             }
-            Event::SplatSeen {
-                machine,
-                cell,
-                signature,
-                excerpt,
-                test_running,
-            } => {
-                let mut splat = Splat {
-                    machine: machine.clone(),
-                    signature: signature.clone(),
-                    excerpt: excerpt.clone(),
-                    test_running: test_running.clone(),
-                    attributed: false,
-                };
-                let cell = self.cell_entry(cell);
-                splat.attributed = attribute(cell, &splat);
-                cell.splats.push(splat);
-            }
-            _ => {}
+            event => self.fold_splat(event),
         }
+    }
+
+    fn fold_splat(&mut self, event: &Event) {
+        let Event::SplatSeen {
+            machine,
+            cell,
+            signature,
+            excerpt,
+            test_running,
+        } = event
+        else {
+            return;
+        };
+        let mut splat = Splat {
+            machine: machine.clone(),
+            signature: signature.clone(),
+            excerpt: excerpt.clone(),
+            test_running: test_running.clone(),
+            attributed: false,
+        };
+        let cell = self.cell_entry(cell);
+        splat.attributed = attribute(cell, &splat);
+        cell.splats.push(splat);
     }
 
     fn fold_shard(&mut self, envelope: &Envelope) {
