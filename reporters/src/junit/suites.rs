@@ -223,8 +223,11 @@ impl Writer<'_> {
                     true => format!("{said} (see its subtests)"),
                     false => said,
                 };
-                let output = test.output.filter(|_| !test.blames_subtest);
-                let body = self.bodies.case(&said, test.evidence, output);
+                let (evidence, output) = match test.blames_subtest {
+                    true => (&[][..], None),
+                    false => (test.evidence, test.output),
+                };
+                let body = self.bodies.case(&said, evidence, output);
                 self.non_success(element(result), kind(result), &said, body)
             }
         };
@@ -250,7 +253,11 @@ impl Writer<'_> {
             test.name
         };
         let mut case = self.case(name, class.to_owned(), status, test.duration_ms);
-        if self.flavour.case_properties() {
+        let plain = matches!(
+            test.result,
+            TestResult::Pass | TestResult::Fail | TestResult::Skip
+        ) && test.attempt <= 1;
+        if self.flavour.case_properties() && !plain {
             case.add_property(Property::new("dd_tags[kmt.result]", kind(test.result)));
             case.add_property(Property::new("dd_tags[attempt]", test.attempt.to_string()));
         }

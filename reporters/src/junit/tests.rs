@@ -79,7 +79,11 @@ pub(crate) fn parse(text: &str) -> Vec<Case> {
                     case.text.push_str(&String::from_utf8_lossy(text));
                 }
             }
-            Xml::End(tag) if tag.name().as_ref() == b"testcase" => cases.push(open.take().unwrap()),
+            Xml::End(tag) if tag.name().as_ref() == b"testcase" => {
+                let mut case = open.take().unwrap();
+                case.text = case.text.trim().to_owned();
+                cases.push(case)
+            }
             Xml::Eof => return cases,
             _ => {}
         }

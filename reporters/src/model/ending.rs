@@ -2,7 +2,6 @@
 
 use super::Run;
 use super::facts::{Cell, Loss, Shard};
-use super::verdict::telling_line;
 use crate::event::{LossEvidence, ShardEnd, TestResult};
 
 /// How an execution ended.
@@ -128,5 +127,28 @@ impl<'r> Ending<'r> {
             Ending::NotStarted => self.words(),
             _ => format!("{} outside any test", self.words()),
         }
+    }
+}
+
+/// The first console line that names a panic, else the last one.
+fn telling_line(loss: &Loss) -> Option<&str> {
+    let panic = loss.excerpt.iter().find(|line| line.contains("Kernel panic"));
+    panic
+        .or(loss.excerpt.last())
+        .map(|line| without_time(line.trim()))
+}
+
+/// A line of the kernel log without the seconds it begins with.
+fn without_time(line: &str) -> &str {
+    let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    match rest {
+        Some((time, rest))
+            if time
+                .bytes()
+                .all(|byte| byte == b' ' || byte == b'.' || byte.is_ascii_digit()) =>
+        {
+            rest
+        }
+        _ => line,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::facts::{Attempt, Build, Cell, Loss, Package, Shard};
+use super::facts::{Attempt, Build, Cell, Package, Shard};
 use super::outcome::{Counts, is_good};
 use super::{Run, ending};
 use crate::event::{BootPhase, OutputRef, TestResult};
@@ -491,10 +491,4 @@ impl<'r> Judge<'r> {
             cancelled: matches!(ending, Ending::Cancelled(_)),
         }
     }
-}
-
-/// The first console line that names a panic, else the last one.
-pub(super) fn telling_line(loss: &Loss) -> Option<&str> {
-    let panic = loss.excerpt.iter().find(|line| line.contains("Kernel panic"));
-    panic.or(loss.excerpt.last()).map(|line| line.trim())
 }
