@@ -4,6 +4,17 @@
 //! Event -> Envelope (events.jsonl) -> model::Run -> terminal | junit | json
 //! ```
 //!
-//! This crate depends on nothing of ours.
+//! A report is a function of a [`model::Run`], of an [`OutputSource`] (the bytes that events only name), and of the
+//! [`Masks`] (values that must not show). This crate depends on nothing of ours.
 
 pub mod event;
+pub mod junit;
+pub mod model;
+
+mod mask;
+mod output;
+mod text;
+
+pub use mask::{MASK, Masks, mask};
+pub use output::{NoOutput, OutputSource, RunDirectory};
+pub use text::{bytes, escape, escape_line, plural, roughly, seconds, strip_ansi};

@@ -1,0 +1,196 @@
+//! What is concluded: [`Run`] is the fold of all events, and every count comes from it.
+//!
+//! Owns the facts of a run (`facts`, filled by `fold`), the one verdict of each test (`verdict`), and the exit
+//! code (`outcome`). Owns no wording of a report, no file and no clock: the end of the log is "now". To take
+//! in a new kind of event: give it a place in `facts`, fill it in `fold`, and add the rule below to `verdict`.
+//!
+//! # Rules
+//!
+//! A test that reported has the result it reported. Everything else follows from these rows; a shard is one
+//! execution of a package, and one that has no end in the log but whose machine was lost after it began
+//! ended as *machine lost*.
+//!
+//! | the shard ended | a test that was running | a listed test that never started | nothing explains it |
+//! |---|---|---|---|
+//! | exited, status 0 | unfinished | missing | nothing: it is fine |
+//! | exited, another status | crashed | missing | package: fail |
+//! | signalled | crashed | missing | package: crashed |
+//! | timed out | timed-out | missing | package: timed-out |
+//! | machine lost, panic | crashed | missing | package: crashed |
+//! | machine lost, QEMU gone or silent | lost | lost | package: lost |
+//! | cancelled | not-run | not-run | package: not-run |
+//! | not started | not-run | not-run | package: not-run |
+//! | the log ends before it did | unfinished | missing | package: unfinished |
+//! | the same, in a cancelled run | not-run | not-run | package: not-run |
+//!
+//! The last column: nothing explains the end, that is, for an exit no test of it went wrong, for the other ends
+//! no test has a result that only such an end gives. Then the package has an entry of its own, a test with
+//! the empty name, shown as `(package)`.
+//!
+//! A planned package that never started is such an entry too: not-run where the run was cancelled; missing where
+//! its cell's machine panicked, lost where it was lost otherwise; not-run where the cell, a boot, the build or the
+//! shipping failed; else missing.
+//!
+//! A parent that was started and never ended gets the result of its worst subtest when its shard says no more than
+//! *unfinished*. Of several attempts the last decides: pass after fail, timed-out, crashed or unfinished
+//! is flaky; pass after lost or not-run is pass, since the machine was to blame. Two runs of a test
+//! within one attempt (`-test.count`) are the worse of the two. A test that passed while the kernel
+//! complained is crashed, and any complaint fails the run.
+//!
+//! A selected cell for which nothing was planned is a cell that never ran. A package without tests that
+//! exits 0 is fine, a run without any test is not: it selected nothing.
+
+mod ending;
+mod facts;
+mod fold;
+mod outcome;
+mod verdict;
+
+#[cfg(test)]
+pub(crate) mod script;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::BufRead;
+
+use chrono::{DateTime, Utc};
+
+use crate::event::{Arch, CellId, LogError, LogReader, RunEnd};
+
+pub use facts::{
+    Attempt, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard, ShardEnded,
+    Shipped, Splat, TestEnded,
+};
+pub use outcome::{Counts, Outcome, RESULTS, result_name};
+pub use verdict::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
+
+/// The fold of all events of a run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Run id (empty until the log says it).
+    pub id: String,
+    /// Version of `kmt-run`.
+    pub version: String,
+    /// What was asked for.
+    pub command: Vec<String>,
+    /// Component under test.
+    pub component: String,
+    /// Stack.
+    pub stack: String,
+    /// The code that failing tests map to.
+    pub test_failure_exit_code: u8,
+    /// Time of the first event.
+    pub started: Option<DateTime<Utc>>,
+    /// Milliseconds into the run of the latest event.
+    pub elapsed_ms: u64,
+    /// Number of events taken.
+    pub events: u64,
+    /// Cells, in the order in which the log names them.
+    pub cells: Vec<Cell>,
+    /// Builds by architecture.
+    pub builds: BTreeMap<Arch, Build>,
+    /// Images made ready.
+    pub images: Vec<Image>,
+    /// Hosts that cannot take machines: name and message.
+    pub failed_hosts: Vec<(String, String)>,
+    /// Warnings: subject and message.
+    pub warnings: Vec<(String, String)>,
+    /// Who asked to stop.
+    pub cancelled_by: Option<String>,
+    /// Why it ended, once that is in the log.
+    pub ended: Option<RunEnd>,
+    /// Whether a plan was made.
+    pub planned: bool,
+    cell_index: HashMap<CellId, usize>,
+    reused: BTreeSet<String>,
+}
+
+impl Default for Run {
+    fn default() -> Run {
+        Run {
+            id: String::new(),
+            version: String::new(),
+            command: Vec::new(),
+            component: String::new(),
+            stack: String::new(),
+            test_failure_exit_code: 100,
+            started: None,
+            elapsed_ms: 0,
+            events: 0,
+            cells: Vec::new(),
+            builds: BTreeMap::new(),
+            images: Vec::new(),
+            failed_hosts: Vec::new(),
+            warnings: Vec::new(),
+            cancelled_by: None,
+            ended: None,
+            planned: false,
+            cell_index: HashMap::new(),
+            reused: BTreeSet::new(),
+        }
+    }
+}
+
+impl Run {
+    /// A run of which nothing is known yet.
+    pub fn new() -> Run {
+        Run::default()
+    }
+
+    /// Folds a whole log.
+    pub fn from_log(log: impl BufRead) -> Result<Run, LogError> {
+        let mut run = Run::new();
+        for envelope in LogReader::new(log) {
+            run.fold(&envelope?);
+        }
+        Ok(run)
+    }
+
+    /// The cell of this id.
+    pub fn cell(&self, id: &CellId) -> Option<&Cell> {
+        self.cell_index.get(id).and_then(|index| self.cells.get(*index))
+    }
+
+    /// Whether somebody asked to stop, or it stopped for that.
+    pub fn cancelled(&self) -> bool {
+        self.cancelled_by.is_some() || self.ended == Some(RunEnd::Cancelled)
+    }
+
+    /// Milliseconds in which at least one test binary ran, in any cell.
+    pub fn in_tests_ms(&self) -> u64 {
+        union_ms(self.cells.iter().flat_map(|cell| self.spans(cell)).collect())
+    }
+
+    /// Milliseconds in which at least one test binary ran in this cell.
+    pub fn cell_in_tests_ms(&self, cell: &Cell) -> u64 {
+        union_ms(self.spans(cell).collect())
+    }
+
+    fn spans<'r>(&'r self, cell: &'r Cell) -> impl Iterator<Item = (u64, u64)> + 'r {
+        cell.packages
+            .values()
+            .flat_map(|package| &package.shards)
+            .map(|shard| {
+                let end = shard
+                    .ended
+                    .as_ref()
+                    .map_or(self.elapsed_ms, |ended| ended.ended_ms);
+                (shard.started_ms, end)
+            })
+    }
+}
+
+/// Length of the union of intervals.
+fn union_ms(mut spans: Vec<(u64, u64)>) -> u64 {
+    spans.sort_unstable();
+    let (mut total, mut reached) = (0_u64, 0);
+    for (start, end) in spans {
+        let start = start.max(reached);
+        if end > start {
+            total += end - start;
+            reached = end;
+        }
+    }
+    total
+}

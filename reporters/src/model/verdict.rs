@@ -1,0 +1,494 @@
+//! One verdict for each test: the rules of the room's table.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::facts::{Attempt, Build, Cell, Package, Shard};
+use super::outcome::{Counts, is_good};
+use super::{Run, ending};
+use crate::event::{BootPhase, OutputRef, TestResult};
+use ending::Ending;
+
+/// Every verdict of a run, were its log to end here.
+#[derive(Debug, Clone)]
+pub struct Report<'r> {
+    /// The run.
+    pub run: &'r Run,
+    /// Cells, in the order of the run.
+    pub cells: Vec<CellReport<'r>>,
+    /// Counts over all cells.
+    pub counts: Counts,
+}
+
+/// Every verdict of a cell.
+#[derive(Debug, Clone)]
+pub struct CellReport<'r> {
+    /// The cell.
+    pub cell: &'r Cell,
+    /// Why it never ran, where it did not.
+    pub trouble: Option<Trouble<'r>>,
+    /// Its packages, by path.
+    pub packages: Vec<PackageReport<'r>>,
+    /// Counts over its packages.
+    pub counts: Counts,
+}
+
+/// Why a cell never ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble<'r> {
+    /// `image`, `boot`, `ship`, `build`, `capacity`, `host`, `plan`.
+    pub stage: &'r str,
+    /// The last boot phase reached, where it is a boot.
+    pub phase: Option<BootPhase>,
+    /// What went wrong; more than one line where it is a compiler's.
+    pub message: &'r str,
+    /// Last console lines.
+    pub excerpt: &'r [String],
+}
+
+/// Every verdict of a package in a cell.
+#[derive(Debug, Clone)]
+pub struct PackageReport<'r> {
+    /// Its path.
+    pub name: &'r str,
+    /// Its facts.
+    pub package: &'r Package,
+    /// Its tests by name; the one with the empty name is the package itself.
+    pub tests: Vec<TestReport<'r>>,
+    /// What is worth saying of a package that is fine.
+    pub note: Option<&'static str>,
+}
+
+/// Whether an output is a test's own, or the whole of its package's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputScope {
+    /// The test's own.
+    Test,
+    /// Its package's, since it has none of its own.
+    Package,
+}
+
+/// The verdict of one test.
+#[derive(Debug, Clone)]
+pub struct TestReport<'r> {
+    /// Full name; empty for the package itself.
+    pub name: &'r str,
+    /// The verdict.
+    pub result: TestResult,
+    /// One line on why, where the result does not say it.
+    pub message: Option<String>,
+    /// Milliseconds of the deciding attempt.
+    pub duration_ms: u64,
+    /// Its output.
+    pub output: Option<(&'r OutputRef, OutputScope)>,
+    /// What the console or the kernel said.
+    pub evidence: &'r [String],
+    /// Earlier attempts, in order.
+    pub earlier: Vec<AttemptReport<'r>>,
+    /// Number of the deciding attempt (0 if there was none).
+    pub attempt: u32,
+    /// Number of tests below it.
+    pub subtests: usize,
+    /// Whether a test below it went wrong: then it is not the place to look.
+    pub blames_subtest: bool,
+    /// Whether it has no result because the run was cancelled.
+    pub cancelled: bool,
+}
+
+/// The verdict of one attempt.
+#[derive(Debug, Clone)]
+pub struct AttemptReport<'r> {
+    /// Its number.
+    pub number: u32,
+    /// Its result.
+    pub result: TestResult,
+    /// One line on why.
+    pub message: Option<String>,
+    /// Milliseconds.
+    pub duration_ms: u64,
+    /// Its output.
+    pub output: Option<&'r OutputRef>,
+    /// What the console or the kernel said.
+    pub evidence: &'r [String],
+}
+
+impl Run {
+    /// Every verdict, were the log to end here.
+    pub fn report(&self) -> Report<'_> {
+        let cells: Vec<CellReport<'_>> = self.cells.iter().map(|cell| cell_report(self, cell)).collect();
+        let mut counts = Counts::default();
+        for test in cells
+            .iter()
+            .flat_map(|cell| &cell.packages)
+            .flat_map(|package| &package.tests)
+        {
+            counts.add(test.result, test.name);
+        }
+        Report {
+            run: self,
+            cells,
+            counts,
+        }
+    }
+}
+
+impl<'r> Report<'r> {
+    /// Every test of every package of every cell.
+    pub fn tests(&self) -> impl Iterator<Item = (&CellReport<'r>, &PackageReport<'r>, &TestReport<'r>)> {
+        self.cells.iter().flat_map(|cell| {
+            cell.packages
+                .iter()
+                .flat_map(move |package| package.tests.iter().map(move |test| (cell, package, test)))
+        })
+    }
+}
+
+fn cell_report<'r>(run: &'r Run, cell: &'r Cell) -> CellReport<'r> {
+    let trouble = trouble(run, cell);
+    let packages: Vec<PackageReport<'r>> = cell
+        .packages
+        .iter()
+        .map(|(name, package)| package_report(run, cell, trouble.as_ref(), name, package))
+        .collect();
+    let mut counts = Counts::default();
+    for test in packages.iter().flat_map(|package| &package.tests) {
+        counts.add(test.result, test.name);
+    }
+    CellReport {
+        cell,
+        trouble,
+        packages,
+        counts,
+    }
+}
+
+/// Why a cell never ran; an explicit failure counts even if something ran.
+fn trouble<'r>(run: &'r Run, cell: &'r Cell) -> Option<Trouble<'r>> {
+    let boot = cell.boot_failures.last();
+    let plain = |stage, message| Trouble {
+        stage,
+        phase: None,
+        message,
+        excerpt: &[],
+    };
+    if let Some(failure) = &cell.failed {
+        let boot = boot.filter(|_| failure.stage == "boot");
+        return Some(Trouble {
+            phase: boot.and_then(|boot| boot.phase),
+            excerpt: boot.map_or(&[], |boot| &boot.excerpt),
+            ..plain(&failure.stage, &failure.message)
+        });
+    }
+    if cell.skipped.is_some() || cell.started() {
+        return None;
+    }
+    if let Some(Build::Failed { message, .. }) = run.builds.get(&cell.id.arch) {
+        return Some(plain("build", message));
+    }
+    if let Some((_, message)) = cell.ship_failures.last() {
+        return Some(plain("ship", message));
+    }
+    if let Some(boot) = boot {
+        return Some(Trouble {
+            phase: boot.phase,
+            excerpt: &boot.excerpt,
+            ..plain("boot", &boot.message)
+        });
+    }
+    let idle = cell.selected && cell.packages.is_empty() && !run.cancelled();
+    if idle && (run.ended.is_none() || run.cells.iter().any(|other| !other.packages.is_empty())) {
+        let message = if run.planned {
+            "nothing was planned for it"
+        } else {
+            "the log ends before a plan was made"
+        };
+        return Some(plain("plan", message));
+    }
+    None
+}
+
+fn package_report<'r>(
+    run: &'r Run,
+    cell: &'r Cell,
+    trouble: Option<&Trouble<'r>>,
+    name: &'r str,
+    package: &'r Package,
+) -> PackageReport<'r> {
+    let judge = Judge { run, cell, package };
+    let mut tests: BTreeMap<&'r str, TestReport<'r>> = package
+        .tests
+        .iter()
+        .filter_map(|(name, attempts)| Some((name.as_str(), judge.test(name, attempts)?)))
+        .collect();
+    let started = !package.shards.is_empty() || !package.tests.is_empty();
+    for listed in package.listed.iter().flatten() {
+        tests.entry(listed).or_insert_with(|| match started {
+            true => judge.never_started(listed),
+            false => judge.absent(listed, trouble),
+        });
+    }
+    bind_parents(&mut tests, package);
+    let entry = match started {
+        true => judge.package_entry(&tests),
+        false if tests.is_empty() => Some(judge.absent("", trouble)),
+        false => None,
+    };
+    let note = (tests.is_empty() && entry.is_none()).then_some("no tests");
+    let tests = entry.into_iter().chain(tests.into_values()).collect();
+    PackageReport {
+        name,
+        package,
+        tests,
+        note,
+    }
+}
+
+/// Counts subtests, marks parents that only carry a subtest's fault, and lets an unfinished parent share it.
+fn bind_parents(tests: &mut BTreeMap<&str, TestReport<'_>>, package: &Package) {
+    let mut below: HashMap<&str, (usize, Option<TestResult>)> = HashMap::new();
+    for (name, test) in tests.iter() {
+        for (at, _) in name.match_indices('/') {
+            let (count, worst) = below.entry(&name[..at]).or_default();
+            *count += 1;
+            if !is_good(test.result) && worst.is_none_or(|known| severity(test.result) > severity(known)) {
+                *worst = Some(test.result);
+            }
+        }
+    }
+    for (name, test) in tests.iter_mut() {
+        let Some((count, worst)) = below.get(name) else {
+            continue;
+        };
+        test.subtests = *count;
+        test.blames_subtest = worst.is_some() && !is_good(test.result);
+        let open = package
+            .tests
+            .get(*name)
+            .and_then(|runs| runs.last())
+            .is_some_and(|run| run.ended.is_none());
+        let shares = |result: &TestResult| !matches!(result, TestResult::Fail);
+        if let (true, TestResult::Unfinished, Some(worst)) = (open, test.result, worst.filter(shares)) {
+            test.result = worst;
+        }
+    }
+}
+
+/// How bad a result is, to choose among several runs of one test.
+fn severity(result: TestResult) -> u8 {
+    match result {
+        TestResult::Skip => 0,
+        TestResult::Pass => 1,
+        TestResult::Flaky => 2,
+        TestResult::NotRun => 3,
+        TestResult::Missing => 4,
+        TestResult::Unfinished => 5,
+        TestResult::Lost => 6,
+        TestResult::Fail => 7,
+        TestResult::TimedOut => 8,
+        TestResult::Crashed => 9,
+    }
+}
+
+/// The rules, for one package in one cell.
+struct Judge<'r> {
+    run: &'r Run,
+    cell: &'r Cell,
+    package: &'r Package,
+}
+
+impl<'r> Judge<'r> {
+    fn ending(&self, shard: Option<&'r Shard>) -> Ending<'r> {
+        ending::of(self.run, self.cell, shard)
+    }
+
+    /// The verdict of a test that said something.
+    fn test(&self, name: &'r str, attempts: &'r [Attempt]) -> Option<TestReport<'r>> {
+        let last = attempts.last()?;
+        let key = (last.shard, last.number);
+        let (deciding, earlier): (Vec<_>, Vec<_>) = attempts
+            .iter()
+            .map(|attempt| (attempt, self.attempt(attempt)))
+            .partition(|(attempt, _)| (attempt.shard, attempt.number) == key);
+        let (attempt, mut verdict) = deciding
+            .into_iter()
+            .max_by_key(|(_, verdict)| severity(verdict.result))?;
+        let failed_before = |(_, earlier): &(_, AttemptReport<'_>)| {
+            matches!(
+                earlier.result,
+                TestResult::Fail | TestResult::TimedOut | TestResult::Crashed | TestResult::Unfinished
+            )
+        };
+        if verdict.result == TestResult::Pass && earlier.iter().any(failed_before) {
+            verdict.result = TestResult::Flaky;
+        }
+        let whole = || {
+            self.shard(attempt)
+                .and_then(|shard| shard.ended.as_ref()?.output.as_ref())
+        };
+        let output = match verdict.output {
+            Some(own) => Some((own, OutputScope::Test)),
+            None if is_good(verdict.result) => None,
+            None => whole().map(|output| (output, OutputScope::Package)),
+        };
+        Some(TestReport {
+            name,
+            result: verdict.result,
+            message: verdict.message,
+            duration_ms: verdict.duration_ms,
+            output,
+            evidence: verdict.evidence,
+            earlier: earlier.into_iter().map(|(_, verdict)| verdict).collect(),
+            attempt: attempt.number,
+            subtests: 0,
+            blames_subtest: false,
+            cancelled: verdict.result == TestResult::NotRun && self.run.cancelled(),
+        })
+    }
+
+    fn shard(&self, attempt: &Attempt) -> Option<&'r Shard> {
+        attempt.shard.and_then(|index| self.package.shards.get(index))
+    }
+
+    fn attempt(&self, attempt: &'r Attempt) -> AttemptReport<'r> {
+        let splat = attempt
+            .splats
+            .last()
+            .and_then(|index| self.cell.splats.get(*index));
+        let number = attempt.number;
+        let Some(ended) = &attempt.ended else {
+            let ending = self.ending(self.shard(attempt));
+            let until = match self.shard(attempt).and_then(|shard| shard.ended.as_ref()) {
+                Some(ended) => ended.ended_ms,
+                None => self.run.elapsed_ms,
+            };
+            return AttemptReport {
+                number,
+                result: ending.running(),
+                message: Some(ending.while_running()),
+                duration_ms: until.saturating_sub(attempt.started_ms),
+                output: None,
+                evidence: splat.map_or(ending.evidence(), |splat| &splat.excerpt),
+            };
+        };
+        let complained = splat.filter(|_| is_good(ended.result));
+        AttemptReport {
+            number,
+            result: complained.map_or(ended.result, |_| TestResult::Crashed),
+            message: match complained {
+                Some(splat) => Some(format!("the kernel complained while it ran: {}", splat.signature)),
+                None => ended.message.clone(),
+            },
+            duration_ms: ended.duration_ms,
+            output: ended.output.as_ref(),
+            evidence: match (splat, ended.result) {
+                (Some(splat), _) => &splat.excerpt,
+                (None, TestResult::Crashed | TestResult::Lost) => self.ending(self.shard(attempt)).evidence(),
+                _ => &[],
+            },
+        }
+    }
+
+    /// A listed test of a package that ran, which never started.
+    fn never_started(&self, name: &'r str) -> TestReport<'r> {
+        let ending = self.ending(self.package.shards.last());
+        self.without_attempt(
+            name,
+            ending.never_started(),
+            ending.before_it(),
+            ending.evidence(),
+            &ending,
+        )
+    }
+
+    /// The package's own entry, where its end is bad and no test explains it.
+    fn package_entry(&self, tests: &BTreeMap<&str, TestReport<'_>>) -> Option<TestReport<'r>> {
+        let shard = self.package.shards.last()?;
+        let ending = self.ending(Some(shard));
+        let result = ending.package()?;
+        let index = Some(self.package.shards.len() - 1);
+        let explained = match ending {
+            Ending::Exited(_) => {
+                tests.values().any(|test| !is_good(test.result))
+                    || self
+                        .package
+                        .tests
+                        .values()
+                        .flatten()
+                        .any(|attempt| attempt.shard == index && !is_good(self.attempt(attempt).result))
+            }
+            _ => tests
+                .values()
+                .any(|test| !is_good(test.result) && test.result != TestResult::Fail),
+        };
+        if explained {
+            return None;
+        }
+        let mut entry = self.without_attempt("", result, ending.outside(), ending.evidence(), &ending);
+        entry.attempt = shard.attempt;
+        if let Some(ended) = &shard.ended {
+            entry.duration_ms = ended.duration_ms;
+            entry.output = ended.output.as_ref().map(|output| (output, OutputScope::Package));
+        }
+        Some(entry)
+    }
+
+    /// A package, or its listed test, that never started.
+    fn absent(&self, name: &'r str, trouble: Option<&Trouble<'r>>) -> TestReport<'r> {
+        if self.run.cancelled() {
+            let message = Ending::Cancelled(self.run.cancelled_by.as_deref()).before_it();
+            return self.without_attempt(name, TestResult::NotRun, message, &[], &Ending::Cancelled(None));
+        }
+        if let Some(loss) = self.cell.losses.last() {
+            let ending = Ending::Lost(Some(loss));
+            return self.without_attempt(
+                name,
+                ending.never_started(),
+                ending.before_it(),
+                &loss.excerpt,
+                &ending,
+            );
+        }
+        match trouble {
+            Some(trouble) => {
+                let first = trouble.message.lines().next().unwrap_or_default();
+                let message = format!("{} failed: {first}", trouble.stage);
+                self.without_attempt(
+                    name,
+                    TestResult::NotRun,
+                    message,
+                    trouble.excerpt,
+                    &Ending::NotStarted,
+                )
+            }
+            None => {
+                let message = match self.run.ended {
+                    Some(_) => "it was planned and never started",
+                    None => "the log ends before it started",
+                };
+                self.without_attempt(name, TestResult::Missing, message.to_owned(), &[], &Ending::Open)
+            }
+        }
+    }
+
+    fn without_attempt(
+        &self,
+        name: &'r str,
+        result: TestResult,
+        message: String,
+        evidence: &'r [String],
+        ending: &Ending<'_>,
+    ) -> TestReport<'r> {
+        TestReport {
+            name,
+            result,
+            message: Some(message),
+            duration_ms: 0,
+            output: None,
+            evidence,
+            earlier: Vec::new(),
+            attempt: 0,
+            subtests: 0,
+            blames_subtest: false,
+            cancelled: matches!(ending, Ending::Cancelled(_)),
+        }
+    }
+}
