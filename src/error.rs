@@ -59,12 +59,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of `kind`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Failure {
-        Failure {
-            kind,
-            message: message.into(),
-            causes: Vec::new(),
-            hints: Vec::new(),
-        }
+        Failure { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
     }
 
     /// Bad arguments, matrix or configuration.
@@ -93,18 +88,9 @@ impl Failure {
 
     /// A failure outside, of this kind.
     pub fn outside(kind: Kind, error: &external::Error) -> Failure {
-        let failure = Failure::new(
-            kind,
-            format!(
-                "{} could not {} `{}`",
-                error.system, error.operation, error.subject
-            ),
-        );
-        let failure = if error.detail.is_empty() {
-            failure
-        } else {
-            failure.caused_by(&error.detail)
-        };
+        let failure =
+            Failure::new(kind, format!("{} could not {} `{}`", error.system, error.operation, error.subject));
+        let failure = if error.detail.is_empty() { failure } else { failure.caused_by(&error.detail) };
         match &error.hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -160,11 +146,11 @@ impl From<external::Error> for Failure {
 
 impl From<crate::image::ImageError> for Failure {
     fn from(error: crate::image::ImageError) -> Failure {
-        let failure = Failure::new(Kind::Infrastructure, error.to_string());
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+        let mut failure = Failure::new(Kind::Infrastructure, error.to_string());
+        if let Some(source) = std::error::Error::source(&error) {
+            failure = failure.caused_by(source);
         }
+        error.hints().into_iter().fold(failure, Failure::hint)
     }
 }
 
@@ -200,9 +186,7 @@ mod tests {
 
     #[test]
     fn a_failure_reads_what_why_and_what_helps() {
-        let failure = Failure::usage("unknown machine `debian_21`")
-            .caused_by("a\nb")
-            .hint("kmt-run ls");
+        let failure = Failure::usage("unknown machine `debian_21`").caused_by("a\nb").hint("kmt-run ls");
         assert_eq!(
             failure.render(Color::No),
             "error: unknown machine `debian_21`\n  caused by: a\n    b\nhint: kmt-run ls\n"
@@ -211,10 +195,7 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_only_offered_when_it_may_be_meant() {
-        assert_eq!(
-            nearest("debian_21", ["debian_12", "ubuntu_22.04"]),
-            Some("debian_12")
-        );
+        assert_eq!(nearest("debian_21", ["debian_12", "ubuntu_22.04"]), Some("debian_12"));
         assert_eq!(nearest("zzz", ["debian_12"]), None);
     }
 }

@@ -32,7 +32,10 @@ impl World {
         World {
             hypervisor: Arc::new(Libvirt::new(settings.libvirt_uri.value.clone(), settings.home.cache())),
             transport: Arc::new(Ssh),
-            debian: Arc::new(DebianHost::default()),
+            debian: Arc::new(DebianHost::new(
+                settings.home.cache(),
+                std::env::var("KMT_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty()),
+            )),
             go: Arc::new(Go::default()),
             prebuilt: Arc::new(Prebuilt::default()),
         }

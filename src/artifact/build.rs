@@ -28,26 +28,13 @@ pub async fn build(
     match all(request, units, builder, cache_dir).await {
         Ok((set, compiled, cached)) => {
             let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            sink.emit(Event::BuildFinished {
-                arch: request.arch,
-                compiled,
-                cached,
-                duration_ms,
-            });
+            sink.emit(Event::BuildFinished { arch: request.arch, compiled, cached, duration_ms });
             Ok(set)
         }
         Err(failure) => {
             for (subject, error) in &failure.failures {
-                let message = if error.detail.is_empty() {
-                    error.to_string()
-                } else {
-                    error.detail.clone()
-                };
-                sink.emit(Event::BuildFailed {
-                    arch: request.arch,
-                    subject: subject.clone(),
-                    message,
-                });
+                let message = if error.detail.is_empty() { error.to_string() } else { error.detail.clone() };
+                sink.emit(Event::BuildFailed { arch: request.arch, subject: subject.clone(), message });
             }
             Err(failure)
         }
@@ -65,10 +52,8 @@ async fn all(
     let keys = blocking("hash the sources", move || cache::keys(&listed)).await?;
     let cache = Cache::new(cache_dir);
     let places = Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from));
-    let building = units
-        .iter()
-        .zip(&keys)
-        .map(|(unit, key)| one(request, builder, &cache, unit, key, &places));
+    let building =
+        units.iter().zip(&keys).map(|(unit, key)| one(request, builder, &cache, unit, key, &places));
     let results = futures_util::future::join_all(building).await;
     let (mut entries, mut compiled, mut failures) = (Vec::new(), 0, Vec::new());
     for (unit, result) in units.iter().zip(results) {
@@ -85,10 +70,7 @@ async fn all(
     }
     let cached = u32::try_from(entries.len()).unwrap_or(u32::MAX) - compiled;
     let request = request.clone();
-    let set = blocking("read the files to ship", move || {
-        layout::lay_out(&request, &units, &entries)
-    })
-    .await?;
+    let set = blocking("read the files to ship", move || layout::lay_out(&request, &units, &entries)).await?;
     Ok((set, compiled, cached))
 }
 
@@ -106,19 +88,9 @@ async fn one(
     if let Some(file) = unit.made.clone() {
         let entry = tokio::task::spawn_blocking(move || -> std::io::Result<Entry> {
             let ((digest, size), framing) = (cache::digest(&file)?, super::elf::framing(&file)?);
-            Ok(Entry {
-                file,
-                digest,
-                size,
-                framing,
-            })
+            Ok(Entry { file, digest, size, framing })
         });
-        return entry
-            .await
-            .map_err(std::io::Error::other)
-            .flatten()
-            .map(|e| (e, false))
-            .map_err(failed);
+        return entry.await.map_err(std::io::Error::other).flatten().map(|e| (e, false)).map_err(failed);
     }
     if let Some(entry) = cache.get(key) {
         return Ok((entry, false));
@@ -127,29 +99,17 @@ async fn one(
     builder.compile(request, unit, &workshop.target()).await?;
     let (cache, key) = (cache.clone(), key.to_owned());
     let entry = tokio::task::spawn_blocking(move || cache.put(&key, workshop));
-    entry
-        .await
-        .map_err(std::io::Error::other)
-        .flatten()
-        .map(|entry| (entry, true))
-        .map_err(failed)
+    entry.await.map_err(std::io::Error::other).flatten().map(|entry| (entry, true)).map_err(failed)
 }
 
 async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, BuildFailure> {
-    let done = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(std::io::Error::other)
-        .flatten();
+    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).flatten();
     done.map_err(|error| {
         let class = Error::io(SYSTEM, what, "", &error).class;
-        let class = if class == Class::Unreachable {
-            Class::Rejected
-        } else {
-            class
-        };
+        let class = if class == Class::Unreachable { Class::Rejected } else { class };
         BuildFailure::one("list", Error::new(SYSTEM, what, "the source tree", class, error))
     })
 }

@@ -65,10 +65,7 @@ pub(super) fn keys(units: &[Unit]) -> io::Result<Vec<String>> {
         for input in &unit.inputs {
             if !known.contains_key(input.as_path()) {
                 let digest = digest(input).map_err(|error| {
-                    io::Error::new(
-                        error.kind(),
-                        format!("cannot read `{}`: {error}", input.display()),
-                    )
+                    io::Error::new(error.kind(), format!("cannot read `{}`: {error}", input.display()))
                 })?;
                 known.insert(input, digest.0);
             }
@@ -88,9 +85,7 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new(folder: &Path) -> Cache {
-        Cache {
-            folder: folder.join("build"),
-        }
+        Cache { folder: folder.join("build") }
     }
 
     /// The entry of `key`, if it is there and whole. A spoiled one is removed.
@@ -116,12 +111,7 @@ impl Cache {
         fs::set_permissions(&file, Permissions::from_mode(0o555))?;
         let (digest, size) = digest(&file)?;
         let test2json = super::elf::framing(&file)? == Framing::Test2json;
-        let record = Record {
-            digest,
-            size,
-            modified_ns: modified(&file)?,
-            test2json,
-        };
+        let record = Record { digest, size, modified_ns: modified(&file)?, test2json };
         fs::write(workshop.folder.join("entry.json"), serde_json::to_vec(&record)?)?;
         let folder = self.folder.join(key);
         // Another run may have been faster: theirs is as good.
@@ -166,15 +156,6 @@ fn read(folder: &Path) -> Option<Entry> {
     if !untouched && digest(&file).ok()? != (record.digest.clone(), record.size) {
         return None;
     }
-    let framing = if record.test2json {
-        Framing::Test2json
-    } else {
-        Framing::Plain
-    };
-    Some(Entry {
-        file,
-        digest: record.digest,
-        size: record.size,
-        framing,
-    })
+    let framing = if record.test2json { Framing::Test2json } else { Framing::Plain };
+    Some(Entry { file, digest: record.digest, size: record.size, framing })
 }

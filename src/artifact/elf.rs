@@ -39,17 +39,10 @@ pub fn framing(file: &Path) -> std::io::Result<Framing> {
 
 /// The language of a Go version such as `go1.19.8`, `go1.20-rc1 X:foo` or `devel go1.21-abc`.
 pub fn framing_of(version: &str) -> Framing {
-    let mut numbers = version
-        .trim_start_matches("devel ")
-        .strip_prefix("go")
-        .unwrap_or_default()
-        .split('.');
+    let mut numbers = version.trim_start_matches("devel ").strip_prefix("go").unwrap_or_default().split('.');
     let major = numbers.next().and_then(|text| text.parse::<u32>().ok());
-    let minor = numbers.next().map(|text| {
-        text.split(|c: char| !c.is_ascii_digit())
-            .next()
-            .unwrap_or_default()
-    });
+    let minor =
+        numbers.next().map(|text| text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
     match (major, minor.and_then(|text| text.parse::<u32>().ok())) {
         (Some(major), minor) if (major, minor.unwrap_or(0)) >= (1, 20) => Framing::Test2json,
         (None, _) if version.starts_with("devel") => Framing::Test2json,
@@ -112,9 +105,7 @@ fn inline_text(bytes: &[u8]) -> Option<String> {
         }
     }
     let text = bytes.get(used..used.checked_add(length)?)?;
-    String::from_utf8(text.to_vec())
-        .ok()
-        .filter(|text| !text.is_empty())
+    String::from_utf8(text.to_vec()).ok().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -151,11 +142,7 @@ mod tests {
             bytes.extend_from_slice(b"\x08go1.21.5\x00");
             bytes.resize(bytes.len() + 500, 0);
             std::fs::write(&path, &bytes).unwrap();
-            assert_eq!(
-                go_version(&path).unwrap().as_deref(),
-                Some("go1.21.5"),
-                "{offset}"
-            );
+            assert_eq!(go_version(&path).unwrap().as_deref(), Some("go1.21.5"), "{offset}");
         }
         std::fs::write(&path, b"\x7fELF").unwrap();
         assert_eq!(go_version(&path).unwrap(), None);

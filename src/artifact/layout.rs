@@ -15,12 +15,8 @@ use crate::external::builder::{BuildRequest, Unit, UnitKind};
 
 /// The layout of `units`, built as `entries`.
 pub(super) fn lay_out(request: &BuildRequest, units: &[Unit], entries: &[Entry]) -> io::Result<ArtifactSet> {
-    let mut layout = Layout {
-        root: &request.root,
-        files: BTreeMap::new(),
-        links: BTreeMap::new(),
-        seen: BTreeSet::new(),
-    };
+    let mut layout =
+        Layout { root: &request.root, files: BTreeMap::new(), links: BTreeMap::new(), seen: BTreeSet::new() };
     let mut packages = Vec::new();
     for (unit, entry) in units.iter().zip(entries) {
         let dest = match unit.kind {
@@ -37,21 +33,13 @@ pub(super) fn lay_out(request: &BuildRequest, units: &[Unit], entries: &[Entry])
         if unit.kind == UnitKind::Test {
             layout.testdata(unit)?;
             let name = unit.name.clone();
-            packages.push(TestPackage {
-                workdir: name.clone(),
-                name,
-                binary: dest,
-                framing: entry.framing,
-            });
+            packages.push(TestPackage { workdir: name.clone(), name, binary: dest, framing: entry.framing });
         }
     }
     for extra in &request.extra {
         let outside = extra.is_absolute() || extra.components().any(|part| part.as_os_str() == "..");
         if outside {
-            return Err(io::Error::other(format!(
-                "`{}` is not below the root",
-                extra.display()
-            )));
+            return Err(io::Error::other(format!("`{}` is not below the root", extra.display())));
         }
         layout.tree(&request.root.join(extra), &text(extra)?)?;
     }
@@ -65,20 +53,12 @@ pub(super) fn lay_out(request: &BuildRequest, units: &[Unit], entries: &[Entry])
 }
 
 fn last_part(unit: &Unit) -> &str {
-    let name = if unit.name == "." {
-        &unit.import_path
-    } else {
-        &unit.name
-    };
+    let name = if unit.name == "." { &unit.import_path } else { &unit.name };
     name.rsplit('/').next().unwrap_or(name)
 }
 
 fn join(folder: &str, name: &str) -> String {
-    if folder == "." {
-        name.to_owned()
-    } else {
-        format!("{folder}/{name}")
-    }
+    if folder == "." { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 fn text(path: &Path) -> io::Result<String> {
@@ -97,10 +77,9 @@ struct Layout<'a> {
 impl Layout<'_> {
     fn add(&mut self, file: ShipFile) -> io::Result<()> {
         match self.files.get(&file.dest) {
-            Some(other) if other.digest != file.digest => Err(io::Error::other(format!(
-                "two files would be shipped as `{}`",
-                file.dest
-            ))),
+            Some(other) if other.digest != file.digest => {
+                Err(io::Error::other(format!("two files would be shipped as `{}`", file.dest)))
+            }
             _ => {
                 self.files.insert(file.dest.clone(), file);
                 Ok(())
@@ -113,11 +92,7 @@ impl Layout<'_> {
         self.folder(&unit.dir.join("testdata"), &join(&unit.name, "testdata"))?;
         let mut above = Path::new(&unit.name).parent();
         while let Some(folder) = above.filter(|_| unit.name != ".") {
-            let name = if folder.as_os_str().is_empty() {
-                ".".to_owned()
-            } else {
-                text(folder)?
-            };
+            let name = if folder.as_os_str().is_empty() { ".".to_owned() } else { text(folder)? };
             self.folder(&self.root.join(folder).join("testdata"), &join(&name, "testdata"))?;
             above = folder.parent();
         }
@@ -125,30 +100,17 @@ impl Layout<'_> {
     }
 
     fn folder(&mut self, source: &Path, dest: &str) -> io::Result<()> {
-        if source.is_dir() && self.seen.insert(dest.to_owned()) {
-            self.tree(source, dest)
-        } else {
-            Ok(())
-        }
+        if source.is_dir() && self.seen.insert(dest.to_owned()) { self.tree(source, dest) } else { Ok(()) }
     }
 
     fn tree(&mut self, source: &Path, dest: &str) -> io::Result<()> {
         let named = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot read `{}`: {error}", source.display()),
-            )
+            io::Error::new(error.kind(), format!("cannot read `{}`: {error}", source.display()))
         };
         let meta = fs::symlink_metadata(source).map_err(named)?;
         if meta.is_symlink() {
             let target = text(&fs::read_link(source).map_err(named)?)?;
-            self.links.insert(
-                dest.to_owned(),
-                ShipLink {
-                    dest: dest.to_owned(),
-                    target,
-                },
-            );
+            self.links.insert(dest.to_owned(), ShipLink { dest: dest.to_owned(), target });
         } else if meta.is_dir() {
             let mut entries: Vec<PathBuf> = fs::read_dir(source)
                 .map_err(named)?
@@ -162,18 +124,8 @@ impl Layout<'_> {
             }
         } else if meta.is_file() {
             let (digest, size) = cache::digest(source).map_err(named)?;
-            let mode = if meta.permissions().mode() & 0o111 == 0 {
-                0o644
-            } else {
-                0o755
-            };
-            self.add(ShipFile {
-                dest: dest.to_owned(),
-                source: source.to_owned(),
-                digest,
-                mode,
-                size,
-            })?;
+            let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+            self.add(ShipFile { dest: dest.to_owned(), source: source.to_owned(), digest, mode, size })?;
         }
         Ok(())
     }

@@ -81,9 +81,7 @@ pub struct BuildFailure {
 
 impl BuildFailure {
     fn one(subject: &str, error: external::Error) -> BuildFailure {
-        BuildFailure {
-            failures: vec![(subject.to_owned(), error)],
-        }
+        BuildFailure { failures: vec![(subject.to_owned(), error)] }
     }
 }
 

@@ -41,11 +41,7 @@ pub struct Store {
 impl Store {
     /// Below `base`, such as `/var/lib/kmt`, with the layout root at `root`.
     pub fn below(base: &str, root: &str) -> Store {
-        Store {
-            blobs: format!("{base}/store"),
-            trees: format!("{base}/trees"),
-            root: root.to_owned(),
-        }
+        Store { blobs: format!("{base}/store"), trees: format!("{base}/trees"), root: root.to_owned() }
     }
 }
 
@@ -61,23 +57,11 @@ pub struct ShipReport {
 /// Makes the guest's layout root hold exactly `set`.
 pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store) -> Result<ShipReport> {
     let tree = tree_digest(set);
-    let blobs: BTreeMap<&str, &ShipFile> = set
-        .files
-        .iter()
-        .map(|file| (file.digest.as_str(), file))
-        .collect();
+    let blobs: BTreeMap<&str, &ShipFile> =
+        set.files.iter().map(|file| (file.digest.as_str(), file)).collect();
     let mut question = blobs.keys().copied().collect::<Vec<_>>().join("\n");
     question.push('\n');
-    let argv = [
-        "sh",
-        "-c",
-        ASK,
-        "kmt-ask",
-        &store.blobs,
-        &store.trees,
-        &store.root,
-        &tree,
-    ];
+    let argv = ["sh", "-c", ASK, "kmt-ask", &store.blobs, &store.trees, &store.root, &tree];
     let answer = connection.run(&argv, question.into_bytes()).await?;
     if !answer.ok() {
         return Err(refusal("say what it lacks", store, &answer));
@@ -127,16 +111,7 @@ async fn send_tree(
     let mut counted = tokio_util::io::InspectReader::new(reader, move |bytes: &[u8]| {
         count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     });
-    let argv = [
-        "sh",
-        "-c",
-        TAKE,
-        "kmt-take",
-        &store.blobs,
-        &store.trees,
-        &store.root,
-        name,
-    ];
+    let argv = ["sh", "-c", TAKE, "kmt-take", &store.blobs, &store.trees, &store.root, name];
     let feeding = async {
         let output = connection.feed(&argv, &mut counted).await;
         // The packer stops when nobody reads.
@@ -153,10 +128,7 @@ async fn send_tree(
     if !output.ok() || output.text().trim_end() != "published" {
         return Err(refusal("take the files", store, &output));
     }
-    Ok(ShipReport {
-        bytes: sent.load(Ordering::Relaxed),
-        files,
-    })
+    Ok(ShipReport { bytes: sent.load(Ordering::Relaxed), files })
 }
 
 /// The blobs that the guest lacks; `None` where it has the tree. An error is the line nobody understands.
@@ -179,22 +151,12 @@ fn refusal(operation: &'static str, store: &Store, output: &Output) -> Error {
     let (class, detail) = match output.status {
         _ if full => (Class::Busy, format!("its disk is full\n{words}")),
         None | Some(255 | 15) => (Class::Unreachable, format!("the connection broke\n{words}")),
-        Some(10) => (
-            Class::Unreachable,
-            format!("the stream could not be unpacked\n{words}"),
-        ),
-        Some(11) => (
-            Class::Unintelligible,
-            format!("what arrived is not what was sent\n{words}"),
-        ),
+        Some(10) => (Class::Unreachable, format!("the stream could not be unpacked\n{words}")),
+        Some(11) => (Class::Unintelligible, format!("what arrived is not what was sent\n{words}")),
         Some(code) => (Class::Rejected, format!("status {code}\n{words}")),
     };
     let error = Error::new(SYSTEM, operation, &store.root, class, detail);
-    if full {
-        error.hint("give the machine a larger disk, or ship fewer packages")
-    } else {
-        error
-    }
+    if full { error.hint("give the machine a larger disk, or ship fewer packages") } else { error }
 }
 
 /// The identity of a tree: every path with its content.
@@ -232,11 +194,7 @@ fn tree_tar(set: &ArtifactSet) -> io::Result<Vec<u8>> {
     }
     for file in &set.files {
         let mut header = header(tar::EntryType::Link, 0, 0o755, BLOB_TIME);
-        tar.append_link(
-            &mut header,
-            &file.dest,
-            PathBuf::from(".store").join(&file.digest),
-        )?;
+        tar.append_link(&mut header, &file.dest, PathBuf::from(".store").join(&file.digest))?;
     }
     for link in &set.links {
         let mut header = header(tar::EntryType::Symlink, 0, 0o777, BLOB_TIME);
@@ -251,19 +209,13 @@ fn pack(send: &[ShipFile], tree: &[u8], out: impl Write) -> io::Result<()> {
         let mut header = header(tar::EntryType::Regular, bytes.len() as u64, 0o644, time);
         tar.append_data(&mut header, name, bytes)
     };
-    let sums: String = send
-        .iter()
-        .map(|file| format!("{}  {}\n", file.digest, file.digest))
-        .collect();
+    let sums: String = send.iter().map(|file| format!("{}  {}\n", file.digest, file.digest)).collect();
     small(&mut tar, "sums", sums.as_bytes(), BLOB_TIME)?;
     small(&mut tar, "stamp", b"", BLOB_TIME + 1)?;
     small(&mut tar, "tree.tar", tree, BLOB_TIME)?;
     for file in send {
         let named = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot send `{}`: {error}", file.source.display()),
-            )
+            io::Error::new(error.kind(), format!("cannot send `{}`: {error}", file.source.display()))
         };
         let content = File::open(&file.source).map_err(named)?;
         if content.metadata().map_err(named)?.len() != file.size {
@@ -271,8 +223,7 @@ fn pack(send: &[ShipFile], tree: &[u8], out: impl Write) -> io::Result<()> {
         }
         // Blobs are executable: hard links share their mode, and no test minds.
         let mut header = header(tar::EntryType::Regular, file.size, 0o755, BLOB_TIME);
-        tar.append_data(&mut header, format!("blobs/{}", file.digest), content)
-            .map_err(named)?;
+        tar.append_data(&mut header, format!("blobs/{}", file.digest), content).map_err(named)?;
     }
     small(&mut tar, "complete", b"", BLOB_TIME)?;
     tar.into_inner()?.flush()

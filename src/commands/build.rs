@@ -26,8 +26,11 @@ pub(super) fn request(selection: &Selection, source: &Source) -> Result<BuildReq
         (BuilderKind::Go, _) => source.settings.root.value.clone(),
         (BuilderKind::Prebuilt, Some(folder)) => source.settings.root.value.join(folder),
         (BuilderKind::Prebuilt, None) => {
-            return Err(Failure::usage(format!("component `{}` is prebuilt and names no folder", source.component_name))
-                .hint("`folder = \"DIR\"` in its section of kmt.toml"));
+            return Err(Failure::usage(format!(
+                "component `{}` is prebuilt and names no folder",
+                source.component_name
+            ))
+            .hint("`folder = \"DIR\"` in its section of kmt.toml"));
         }
     };
     let arch = source.cells.first().map_or_else(kmt_reporters::event::Arch::host, |(cell, _)| cell.id.arch);
@@ -60,7 +63,12 @@ impl EventSink for Told {
                 duration_ms as f64 / 1000.0
             )),
             Event::BuildFailed { subject, message, .. } => {
-                say(&format!("{:>12} {}\n{}", "BUILD", kmt_reporters::escape(&subject), kmt_reporters::escape(&message)));
+                say(&format!(
+                    "{:>12} {}\n{}",
+                    "BUILD",
+                    kmt_reporters::escape(&subject),
+                    kmt_reporters::escape(&message)
+                ));
             }
             _ => {}
         }
@@ -93,7 +101,9 @@ pub(super) async fn build(args: &cli::Build, wishes: Wishes) -> Result<u8> {
     let wanted = |machine: &MachineRecord| {
         args.selection.vms.is_empty() || source.cells.iter().any(|(cell, _)| cell.id == machine.cell)
     };
-    for machine in stack.record()?.machines.into_values().filter(|m| m.progress == Progress::Ready).filter(wanted) {
+    for machine in
+        stack.record()?.machines.into_values().filter(|m| m.progress == Progress::Ready).filter(wanted)
+    {
         ship(&source, &world, &stack, &machine, &artifacts).await?;
     }
     Ok(0)
@@ -111,9 +121,10 @@ async fn ship(
         return Ok(());
     };
     let route = Parts::route_of(stack, &source.settings.home, machine);
-    let connection = tokio::time::timeout(Deadlines::default().ready, world.transport.connect(&route))
-        .await
-        .map_err(|_| Failure::new(Kind::Infrastructure, format!("machine `{}` does not answer", machine.id)))??;
+    let connection =
+        tokio::time::timeout(Deadlines::default().ready, world.transport.connect(&route)).await.map_err(
+            |_| Failure::new(Kind::Infrastructure, format!("machine `{}` does not answer", machine.id)),
+        )??;
     let layout = source.component.layout_of(&source.component_name);
     let store = artifact::Store::below("/var/lib/kmt", &layout);
     let report = artifact::ship(artifacts, connection.as_ref(), &store).await;

@@ -17,7 +17,9 @@ pub(super) fn config(command: &cli::Config, settings: &Settings) -> Result<u8> {
     if *format == Format::Json {
         let values: Vec<_> = rows
             .iter()
-            .map(|(name, value, origin)| json!({ "name": name, "value": value, "origin": origin.to_string() }))
+            .map(
+                |(name, value, origin)| json!({ "name": name, "value": value, "origin": origin.to_string() }),
+            )
             .collect();
         return print_json(&json!({ "schema": 1, "values": values }));
     }

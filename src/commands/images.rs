@@ -46,7 +46,13 @@ async fn build(names: &[String], matrix: Option<&Path>, store: &ImageStore) -> R
     for request in &requests {
         let begun = std::time::Instant::now();
         let image = store.ensure(request, &|progress| tell(&progress)).await?;
-        say(&format!("{:>12} [{:>7.3}s] {} {}", "Image", begun.elapsed().as_secs_f64(), image.name, image.kernel_release));
+        say(&format!(
+            "{:>12} [{:>7.3}s] {} {}",
+            "Image",
+            begun.elapsed().as_secs_f64(),
+            image.name,
+            image.kernel_release
+        ));
     }
     Ok(0)
 }
@@ -66,8 +72,8 @@ fn request(name: &str, catalogue: &Catalogue) -> Result<ImageRequest> {
 }
 
 fn tell(progress: &ImageProgress) {
-    if let Some(line) = progress.line() {
-        say(&format!("{:>12} {}", "Image", kmt_reporters::escape(&line)));
+    if !matches!(progress, ImageProgress::Said { .. }) {
+        say(&format!("{:>12} {}", "Image", kmt_reporters::escape(&progress.line())));
     }
 }
 
@@ -78,8 +84,15 @@ fn list(store: &ImageStore, format: Format) -> Result<u8> {
     }
     let mut text = String::new();
     for manifest in &manifests {
-        text.push_str(&manifest.summary());
-        text.push('\n');
+        let bytes: u64 = manifest.files.values().map(|file| file.size).sum();
+        let release = manifest.kernel_release.as_deref().unwrap_or("");
+        text.push_str(&format!(
+            "{:<8} {:<24} {:>6} MiB  {}  {release}\n",
+            manifest.kind.as_str(),
+            manifest.name,
+            bytes >> 20,
+            &manifest.key[..12.min(manifest.key.len())],
+        ));
     }
     if manifests.is_empty() {
         say("no images yet: `kmt-run images build debian_12`");

@@ -64,8 +64,10 @@ fn variable(word: &str) -> Result<(String, String)> {
         Some((name, value)) => (name, value.to_owned()),
         None => {
             let value = std::env::var(word).map_err(|_| {
-                Failure::usage(format!("`--test-env {word}` takes its value from the environment, where it is not set"))
-                    .hint(format!("export {word}=…, or `--test-env {word}=VALUE`"))
+                Failure::usage(format!(
+                    "`--test-env {word}` takes its value from the environment, where it is not set"
+                ))
+                .hint(format!("export {word}=…, or `--test-env {word}=VALUE`"))
             })?;
             (word, value)
         }
@@ -79,7 +81,9 @@ fn variable(word: &str) -> Result<(String, String)> {
 
 /// Values that must not be shown: those that were passed by name.
 pub(super) fn masks(args: &cli::Run) -> Masks {
-    Masks::new(args.test_env.iter().filter(|word| !word.contains('=')).filter_map(|name| std::env::var(name).ok()))
+    Masks::new(
+        args.test_env.iter().filter(|word| !word.contains('=')).filter_map(|name| std::env::var(name).ok()),
+    )
 }
 
 /// The command as typed.
@@ -100,7 +104,8 @@ pub(super) fn junit(args: &cli::Run, source: &Source) -> Result<Vec<(Flavour, Pa
     for word in &args.junit {
         wanted.push(match word.split_once('=') {
             Some((flavour, path)) => {
-                let flavour = flavour.parse::<Flavour>().map_err(|error| Failure::usage(error.to_string()))?;
+                let flavour =
+                    flavour.parse::<Flavour>().map_err(|error| Failure::usage(error.to_string()))?;
                 (flavour, PathBuf::from(path))
             }
             None => (Flavour::Gitlab, PathBuf::from(word)),
@@ -135,7 +140,11 @@ fn writable(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// A package that is unknown (2), or a tree that cannot be listed (101).
-pub(super) async fn units(builder: &dyn Builder, request: &BuildRequest, source: &Source) -> Result<Vec<Unit>> {
+pub(super) async fn units(
+    builder: &dyn Builder,
+    request: &BuildRequest,
+    source: &Source,
+) -> Result<Vec<Unit>> {
     let units = builder.list(request).await.map_err(|error| {
         use crate::external::Class;
         let kind = if error.class == Class::NotFound { Kind::Usage } else { Kind::Build };
@@ -144,9 +153,12 @@ pub(super) async fn units(builder: &dyn Builder, request: &BuildRequest, source:
     if super::build::test_packages(&units).is_empty() {
         let asked = request.packages.join(",");
         let root = source.settings.root.value.display().to_string();
-        let failure = Failure::new(Kind::NothingSelected, format!("no package of `{asked}` has tests (in {root})"));
+        let failure =
+            Failure::new(Kind::NothingSelected, format!("no package of `{asked}` has tests (in {root})"));
         let near = nearest(&asked, source.component.packages.iter().map(String::as_str));
-        return Err(failure.hint(format!("patterns are relative to {root}: `{}`", near.unwrap_or("./pkg/..."))));
+        return Err(
+            failure.hint(format!("patterns are relative to {root}: `{}`", near.unwrap_or("./pkg/...")))
+        );
     }
     Ok(units)
 }
@@ -162,19 +174,26 @@ pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
             .caused_by(error)
             .hint("export KMT_HOME=DIR")
     })?;
-    let space = rustix::fs::statvfs(home)
-        .map_err(|error| Failure::new(Kind::Infrastructure, format!("cannot look at `{}`", home.display())).caused_by(error))?;
+    let space = rustix::fs::statvfs(home).map_err(|error| {
+        Failure::new(Kind::Infrastructure, format!("cannot look at `{}`", home.display())).caused_by(error)
+    })?;
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     if free < FREE {
-        return Err(Failure::new(Kind::Infrastructure, format!("no free disk: {} MiB at `{}`", free >> 20, home.display()))
-            .hint("a run needs 1 GiB; `kmt-run stack destroy --all` and old runs give some, or set KMT_HOME"));
+        return Err(Failure::new(
+            Kind::Infrastructure,
+            format!("no free disk: {} MiB at `{}`", free >> 20, home.display()),
+        )
+        .hint("a run needs 1 GiB; `kmt-run stack destroy --all` and old runs give some, or set KMT_HOME"));
     }
     let host = world.hypervisor.facts().await?;
     if host.qemu_user.is_some()
         && let Some(closed) = machine::closed_to_others(&home.join("x"))
     {
-        return Err(Failure::usage(format!("QEMU runs as its own user, which cannot enter `{}`", closed.display()))
-            .hint(format!("chmod o+x {}, or set KMT_HOME to a folder elsewhere", closed.display())));
+        return Err(Failure::usage(format!(
+            "QEMU runs as its own user, which cannot enter `{}`",
+            closed.display()
+        ))
+        .hint(format!("chmod o+x {}, or set KMT_HOME to a folder elsewhere", closed.display())));
     }
     Ok(host)
 }
@@ -188,7 +207,9 @@ pub(super) fn images(args: &cli::Run, source: &Source, images: &ImageStore) -> R
     let mut hints = Vec::new();
     for (cell, request) in &source.cells {
         match images.available(request) {
-            Availability::Present | Availability::Buildable => cells.runnable.push((cell.clone(), request.clone())),
+            Availability::Present | Availability::Buildable => {
+                cells.runnable.push((cell.clone(), request.clone()))
+            }
             Availability::Unavailable { why, hint } => {
                 cells.unavailable.push((cell.clone(), why));
                 hints.extend(hint);

@@ -1,13 +1,13 @@
 //! What a run leaves and says: the terminal, JUnit, the summary; also when it must leave early.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kmt_reporters::event::{Envelope, Event, EventSink as _};
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
-use kmt_reporters::terminal::{self, Terminal};
+use kmt_reporters::terminal::{LiveBoard, Style, Terminal, Verbosity};
 use kmt_reporters::{Masks, RunDirectory, json};
 use tokio::sync::watch;
 
@@ -19,16 +19,16 @@ use crate::record::{Record, Show};
 /// How long an orderly end may take after a signal before reports are written as things stand.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Shows facts on a terminal or as lines.
+/// Shows facts on a terminal or as lines. Whoever looked may have gone: the record has them all.
 struct Human(Terminal);
 
 impl Show for Human {
     fn event(&mut self, envelope: &Envelope, run: &Run) {
-        self.0.event(envelope, run);
+        let _ = self.0.event(envelope, run);
     }
 
-    fn finish(&mut self, run: &Run, source: &RunDirectory, masks: &Masks, hints: &[String]) {
-        self.0.finish(run, source, masks, hints);
+    fn finish(&mut self, run: &Run, hints: &[String]) {
+        let _ = self.0.finish(run, hints);
     }
 }
 
@@ -39,22 +39,40 @@ impl Show for Lines {
     fn event(&mut self, envelope: &Envelope, _run: &Run) {
         if let Ok(mut line) = serde_json::to_vec(envelope) {
             line.push(b'\n');
-            // Whoever read them may have gone; the record has them all.
             let _ = std::io::stdout().lock().write_all(&line);
         }
     }
 
-    fn finish(&mut self, _run: &Run, _source: &RunDirectory, _masks: &Masks, _hints: &[String]) {}
+    fn finish(&mut self, _run: &Run, _hints: &[String]) {}
 }
 
-/// Whoever shows the facts of this run.
-pub(super) fn show(args: &cli::Run, masks: &Masks) -> Box<dyn Show> {
+/// Whoever shows the facts of the run that is recorded in `folder`.
+pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path) -> Box<dyn Show> {
     if args.format == Format::Json {
         return Box::new(Lines);
     }
+    let err = std::io::stderr();
+    let unicode = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let style = Style {
+        color: Color::of(err.is_terminal()) == Color::Yes,
+        width: columns(),
+        unicode: unicode.is_none_or(|locale| locale.to_ascii_lowercase().contains("utf")),
+    };
+    let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
+    let terminal = Terminal::new(Box::new(err), style, verbosity)
+        .with_output(Box::new(RunDirectory(folder.to_path_buf())))
+        .with_masks(masks.clone());
     let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-    let color = Color::of(std::io::stderr().is_terminal()) == Color::Yes;
-    Box::new(Human(terminal::on_stderr(color, live, args.verbose, masks.clone())))
+    Box::new(Human(if live { terminal.with_board(LiveBoard::on_stderr(style)) } else { terminal }))
+}
+
+/// Width of the terminal, `COLUMNS`, or 100.
+fn columns() -> usize {
+    let asked = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let seen = rustix::termios::tcgetwinsize(std::io::stderr()).ok().map(|size| usize::from(size.ws_col));
+    asked.or(seen).filter(|width| *width >= 20).unwrap_or(100)
 }
 
 /// The reports of a run.
@@ -70,7 +88,11 @@ pub(super) struct Reports<'a> {
 impl Reports<'_> {
     /// Does the work; if it does not end soon after a cancellation, writes reports as things stand, and goes
     /// on waiting.
-    pub(super) async fn at_the_latest<T>(&self, work: impl Future<Output = T>, mut cancelled: watch::Receiver<bool>) {
+    pub(super) async fn at_the_latest<T>(
+        &self,
+        work: impl Future<Output = T>,
+        mut cancelled: watch::Receiver<bool>,
+    ) {
         tokio::pin!(work);
         let late = async {
             if cancelled.wait_for(|stop| *stop).await.is_err() {
@@ -117,7 +139,6 @@ impl Reports<'_> {
 
     /// The last lines: failures again, the matrix, the summary, the next command.
     pub(super) fn farewell(&self, source: &Source, args: &cli::Run) {
-        let output = RunDirectory(self.record.folder().to_path_buf());
         let mut hints = vec![format!("record: {}", self.record.folder().display())];
         if !args.throw_away {
             let folder = source.settings.root.value.display();
@@ -126,6 +147,6 @@ impl Reports<'_> {
                 source.stack
             ));
         }
-        self.record.finish_show(&output, self.masks, &hints);
+        self.record.finish_show(&hints);
     }
 }

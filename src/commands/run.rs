@@ -38,13 +38,15 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes) -> Result<u8> {
         preflight::host(&source, &world),
     );
     let (units, host) = (units?, host?);
-    let images = ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
+    let images =
+        ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
     stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
 
     let masks = preflight::masks(args);
-    let record = Arc::new(Record::create(&source.settings.home, reports::show(args, &masks))?);
+    let record =
+        Arc::new(Record::create(&source.settings.home, |folder| reports::show(args, &masks, folder))?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &units, &cells);
     let (done, built) = watch::channel::<Option<Built>>(None);
@@ -106,11 +108,17 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, units: &[Unit], cel
             distro: cell.distro.clone(),
             distro_version: cell.distro_version.clone(),
         });
-        shards.extend(packages.iter().map(|p| PlannedShard { cell: cell.id.clone(), package: (*p).to_owned() }));
+        shards.extend(
+            packages.iter().map(|p| PlannedShard { cell: cell.id.clone(), package: (*p).to_owned() }),
+        );
     }
     record.emit(Event::PlanMade { shards });
     for (cell, why) in &cells.unavailable {
-        record.emit(Event::CellFailed { cell: cell.id.clone(), stage: "image".to_owned(), message: why.clone() });
+        record.emit(Event::CellFailed {
+            cell: cell.id.clone(),
+            stage: "image".to_owned(),
+            message: why.clone(),
+        });
     }
 }
 

@@ -11,8 +11,11 @@ use crate::record::Record;
 /// Listens for SIGINT, SIGTERM and SIGHUP. The receiver turns true at the first one.
 pub(super) fn listen(record: Arc<Record>) -> watch::Receiver<bool> {
     let (cancel, cancelled) = watch::channel(false);
-    let kinds =
-        [("SIGINT", SignalKind::interrupt()), ("SIGTERM", SignalKind::terminate()), ("SIGHUP", SignalKind::hangup())];
+    let kinds = [
+        ("SIGINT", SignalKind::interrupt()),
+        ("SIGTERM", SignalKind::terminate()),
+        ("SIGHUP", SignalKind::hangup()),
+    ];
     let cancel = Arc::new(cancel);
     for (name, kind) in kinds {
         let (cancel, record) = (cancel.clone(), record.clone());
@@ -32,7 +35,9 @@ pub(super) fn listen(record: Arc<Record>) -> watch::Receiver<bool> {
 
 #[expect(clippy::exit, reason = "the second signal asks for just this")]
 fn leave(name: &str) {
-    super::say(&format!("second signal ({name}): leaving at once; machines that were being made may be left"));
+    super::say(&format!(
+        "second signal ({name}): leaving at once; machines that were being made may be left"
+    ));
     super::say("hint: the next kmt-run command removes them, or `kmt-run stack gc`");
     std::process::exit(130);
 }

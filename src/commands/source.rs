@@ -57,7 +57,9 @@ pub(super) async fn resolve_for_build(selection: &Selection, mut wishes: Wishes)
     let matrix = match &selection.matrix {
         Some(path) => {
             let matrix = read_matrix(path)?;
-            if wishes.folder.is_none() && let Some(root) = &matrix.root {
+            if wishes.folder.is_none()
+                && let Some(root) = &matrix.root
+            {
                 wishes.matrix_root = Some(path.parent().unwrap_or(Path::new(".")).join(root));
             }
             matrix
@@ -66,7 +68,8 @@ pub(super) async fn resolve_for_build(selection: &Selection, mut wishes: Wishes)
     };
     let settings = Settings::load(&wishes)?;
     let (component_name, component) = {
-        let (name, component) = settings.component(selection.component.as_deref().or(matrix.component.as_deref()))?;
+        let (name, component) =
+            settings.component(selection.component.as_deref().or(matrix.component.as_deref()))?;
         (name, component.clone())
     };
     let stack = match &selection.stack {

@@ -24,7 +24,9 @@ pub(super) async fn stack(command: &cli::Stack, settings: &Settings) -> Result<u
     }
     match command {
         cli::Stack::List { format } => list(settings, &world, *format).await,
-        cli::Stack::Destroy { stack, all, yes } => destroy(settings, &world, stack.as_deref(), *all, *yes).await,
+        cli::Stack::Destroy { stack, all, yes } => {
+            destroy(settings, &world, stack.as_deref(), *all, *yes).await
+        }
         cli::Stack::Gc => gc(settings, &world).await,
     }
 }
@@ -46,7 +48,11 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
             let address = format!("127.0.0.1:{}", machine.port);
             text.push_str(&format!(
                 "  {:<32} {state:<8} {address:<16} {} vCPU {} MiB   ssh -F {} {}\n",
-                machine.cell, machine.vcpu, machine.memory_mib, stack.ssh_config().display(), machine.id
+                machine.cell,
+                machine.vcpu,
+                machine.memory_mib,
+                stack.ssh_config().display(),
+                machine.id
             ));
             machines.push(json!({
                 "id": machine.id, "cell": machine.cell.to_string(), "state": state, "address": address,
@@ -76,7 +82,12 @@ async fn destroy(settings: &Settings, world: &World, name: Option<&str>, all: bo
     }
     for stack in stacks {
         let machines = stack::destroy(&stack, world.hypervisor.as_ref()).await?;
-        say(&format!("{:>12} stack `{}`: {machines} machine{}", "Destroyed", stack.name, if machines == 1 { "" } else { "s" }));
+        say(&format!(
+            "{:>12} stack `{}`: {machines} machine{}",
+            "Destroyed",
+            stack.name,
+            if machines == 1 { "" } else { "s" }
+        ));
     }
     Ok(0)
 }
@@ -91,7 +102,8 @@ async fn named(settings: &Settings, name: Option<&str>) -> Result<Stack> {
     if folder.is_dir() {
         return Stack::open(&folder);
     }
-    let mut same: Vec<Stack> = Stack::all(&settings.home)?.into_iter().filter(|stack| stack.name == name).collect();
+    let mut same: Vec<Stack> =
+        Stack::all(&settings.home)?.into_iter().filter(|stack| stack.name == name).collect();
     match (same.pop(), same.is_empty()) {
         (Some(stack), true) => Ok(stack),
         (Some(_), false) => Err(Failure::usage(format!("several repositories have a stack `{name}`"))
@@ -131,7 +143,12 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
             say(&format!("{:>12} {}", "Removed", domain.name));
             removed += 1;
         } else if owner.is_none() {
-            say(&format!("{:>12} {}: its stack is not in {}", "Left", domain.name, settings.home.root.value.display()));
+            say(&format!(
+                "{:>12} {}: its stack is not in {}",
+                "Left",
+                domain.name,
+                settings.home.root.value.display()
+            ));
         }
     }
     say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));

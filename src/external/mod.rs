@@ -94,11 +94,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} could not {} `{}`",
-            self.system, self.operation, self.subject
-        )?;
+        write!(f, "{} could not {} `{}`", self.system, self.operation, self.subject)?;
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
         }

@@ -68,16 +68,14 @@ impl Child {
     /// Adds arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Child {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets a variable of the child's environment.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Child {
-        self.envs
-            .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -110,9 +108,7 @@ impl Child {
     #[expect(clippy::disallowed_methods, reason = "this is the place the rule names")]
     fn command(&self) -> Result<tokio::process::Command> {
         let mut command = tokio::process::Command::new(&self.program);
-        command
-            .args(&self.args)
-            .envs(self.envs.iter().map(|(k, v)| (k, v)));
+        command.args(&self.args).envs(self.envs.iter().map(|(k, v)| (k, v)));
         command.stdin(match (&self.stdin, &self.stdin_file) {
             (Some(_), _) => Stdio::piped(),
             (None, Some(path)) => {
@@ -132,9 +128,7 @@ impl Child {
 
     fn spawn(&self) -> Result<tokio::process::Child> {
         tracing::debug!(program = ?self.program, args = ?self.args, "spawn");
-        self.command()?
-            .spawn()
-            .map_err(|error| Error::io("this machine", "run", self.program(), &error))
+        self.command()?.spawn().map_err(|error| Error::io("this machine", "run", self.program(), &error))
     }
 
     /// Runs it to its end, whatever its status.
@@ -149,22 +143,14 @@ impl Child {
         };
         let (output, ()) = tokio::join!(child.wait_with_output(), feeding);
         let output = output.map_err(|error| Error::io("this machine", "wait for", self.program(), &error))?;
-        Ok(Output {
-            status: output.status.code(),
-            stdout: output.stdout,
-            stderr: output.stderr,
-        })
+        Ok(Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr })
     }
 
     /// Runs it to its end; a status other than 0 is an error that carries the end of its standard error.
     pub async fn success(self) -> Result<Output> {
         let program = self.program();
         let output = self.output().await?;
-        if output.ok() {
-            Ok(output)
-        } else {
-            Err(failed(&program, &output))
-        }
+        if output.ok() { Ok(output) } else { Err(failed(&program, &output)) }
     }
 
     /// Runs it to its end and hands over each line of standard error as it comes; status 0 or an error.
@@ -184,16 +170,8 @@ impl Child {
         };
         let (output, ()) = tokio::join!(child.wait_with_output(), watching);
         let output = output.map_err(|error| Error::io("this machine", "wait for", self.program(), &error))?;
-        let output = Output {
-            status: output.status.code(),
-            stdout: output.stdout,
-            stderr: kept,
-        };
-        if output.ok() {
-            Ok(output)
-        } else {
-            Err(failed(&self.program(), &output))
-        }
+        let output = Output { status: output.status.code(), stdout: output.stdout, stderr: kept };
+        if output.ok() { Ok(output) } else { Err(failed(&self.program(), &output)) }
     }
 }
 
@@ -219,11 +197,7 @@ impl Child {
         };
         let (output, ()) = tokio::join!(child.wait_with_output(), feeding);
         let output = output.map_err(|error| Error::io("this machine", "wait for", self.program(), &error))?;
-        Ok(Output {
-            status: output.status.code(),
-            stdout: output.stdout,
-            stderr: output.stderr,
-        })
+        Ok(Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr })
     }
 
     /// Starts it. Standard error is thrown away: merge it in the command where it matters.
@@ -236,11 +210,7 @@ impl Child {
                 let _ = pipe.write_all(&bytes).await;
             }
         });
-        Ok(Running {
-            program: self.program(),
-            child,
-            feeding,
-        })
+        Ok(Running { program: self.program(), child, feeding })
     }
 }
 
@@ -249,12 +219,7 @@ impl Running {
     pub async fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
         match &mut self.child.stdout {
             Some(stdout) => stdout.read(buf).await.map_err(|error| {
-                Error::io(
-                    "this machine",
-                    "read the output of",
-                    self.program.as_str(),
-                    &error,
-                )
+                Error::io("this machine", "read the output of", self.program.as_str(), &error)
             }),
             None => Ok(0),
         }
@@ -274,16 +239,8 @@ fn failed(program: &str, output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(20)..].join("\n");
-    let status = output
-        .status
-        .map_or("a signal".to_owned(), |code| format!("status {code}"));
-    Error::new(
-        "this machine",
-        "run",
-        program,
-        Class::Rejected,
-        format!("it ended with {status}\n{tail}"),
-    )
+    let status = output.status.map_or("a signal".to_owned(), |code| format!("status {code}"));
+    Error::new("this machine", "run", program, Class::Rejected, format!("it ended with {status}\n{tail}"))
 }
 
 #[cfg(test)]

@@ -10,47 +10,22 @@ pub(super) const EPOCH: u64 = 1_700_000_000;
 pub(super) const ROOTFS_BYTES: u64 = 2 << 30;
 
 /// Packages of the root filesystem beside the essential ones and apt. Recommendations are not followed.
-pub(super) const PACKAGES: [&str; 7] = [
-    "systemd",
-    "systemd-sysv",
-    "openssh-server",
-    "iproute2",
-    "iputils-ping",
-    "kmod",
-    "procps",
-];
+pub(super) const PACKAGES: [&str; 7] =
+    ["systemd", "systemd-sysv", "openssh-server", "iproute2", "iputils-ping", "kmod", "procps"];
 
 /// The package that brings the initrd its only program.
 pub(super) const BUSYBOX: &str = "busybox-static";
 
 /// Modules the initrd loads where the kernel has them as modules, each after what it depends on.
-pub(super) const INITRD_MODULES: [&str; 6] = [
-    "virtio_pci",
-    "virtio_mmio",
-    "virtio_blk",
-    "virtio_net",
-    "virtio_rng",
-    "ext4",
-];
+pub(super) const INITRD_MODULES: [&str; 6] =
+    ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4"];
 
 /// Files laid over the root filesystem: path, mode, text.
 pub(super) const FILES: [(&str, u32, &str); 11] = [
     ("etc/ssh/sshd_config", 0o644, include_str!("guest/sshd_config")),
-    (
-        "etc/systemd/system/ssh.service",
-        0o644,
-        include_str!("guest/ssh.service"),
-    ),
-    (
-        "etc/systemd/journald.conf.d/kmt.conf",
-        0o644,
-        include_str!("guest/journald.conf"),
-    ),
-    (
-        "etc/sysctl.d/90-kmt.conf",
-        0o644,
-        include_str!("guest/sysctl.conf"),
-    ),
+    ("etc/systemd/system/ssh.service", 0o644, include_str!("guest/ssh.service")),
+    ("etc/systemd/journald.conf.d/kmt.conf", 0o644, include_str!("guest/journald.conf")),
+    ("etc/sysctl.d/90-kmt.conf", 0o644, include_str!("guest/sysctl.conf")),
     ("etc/hostname", 0o644, "kmt\n"),
     ("etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n"),
     ("etc/fstab", 0o644, ""),
@@ -128,18 +103,9 @@ pub(super) const GENERATORS: [&str; 14] = [
 
 /// Links that enable units: path, target.
 pub(super) const LINKS: [(&str, &str); 3] = [
-    (
-        "etc/systemd/system/default.target",
-        "/lib/systemd/system/multi-user.target",
-    ),
-    (
-        "etc/systemd/system/sysinit.target.wants/ssh.service",
-        "/etc/systemd/system/ssh.service",
-    ),
-    (
-        "etc/systemd/system/sshd.service",
-        "/etc/systemd/system/ssh.service",
-    ),
+    ("etc/systemd/system/default.target", "/lib/systemd/system/multi-user.target"),
+    ("etc/systemd/system/sysinit.target.wants/ssh.service", "/etc/systemd/system/ssh.service"),
+    ("etc/systemd/system/sshd.service", "/etc/systemd/system/ssh.service"),
 ];
 
 /// What sshd needs to hear from version 9.8 on, which would otherwise shut out the one address all come from.

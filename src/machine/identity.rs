@@ -19,11 +19,11 @@ pub(super) fn initrd(
     let line = |text: &str| format!("{text}\n").into_bytes();
     let name = record.id.replace(['_', '@', '+'], "-");
     let archive = identity_cpio(&[
-        ("kmt/etc/ssh/ssh_host_ed25519_key", 0o600, read(&host_key.private)?),
-        ("kmt/etc/ssh/ssh_host_ed25519_key.pub", 0o644, line(&host_key.public)),
-        ("kmt/root/.ssh/authorized_keys", 0o600, line(&login.public)),
-        ("kmt/etc/hostname", 0o644, line(&name)),
-        ("kmt/etc/machine-id", 0o444, line(&record.uuid.simple().to_string())),
+        ("/etc/ssh/ssh_host_ed25519_key", 0o600, &read(&host_key.private)?),
+        ("/etc/ssh/ssh_host_ed25519_key.pub", 0o644, &line(&host_key.public)),
+        ("/root/.ssh/authorized_keys", 0o600, &line(&login.public)),
+        ("/etc/hostname", 0o644, &line(&name)),
+        ("/etc/machine-id", 0o444, &line(&record.uuid.simple().to_string())),
     ]);
     let path = folder.join("initrd");
     let _ = std::fs::remove_file(&path);

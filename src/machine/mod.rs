@@ -188,10 +188,10 @@ impl Parts<'_> {
         self.hypervisor.define(&spec).await?;
         self.sink.emit(Event::MachineDefined { machine: record.id.clone(), cell: record.cell.clone() });
         self.reached(&record.id, BootPhase::Defined);
-        self.hypervisor.start(&spec.name).await.map_err(|error| BootFailure {
-            phase: Some(BootPhase::Defined),
-            ..BootFailure::from(error)
-        })?;
+        self.hypervisor
+            .start(&spec.name)
+            .await
+            .map_err(|error| BootFailure { phase: Some(BootPhase::Defined), ..BootFailure::from(error) })?;
         self.reached(&record.id, BootPhase::Powered);
         let (phase, seen) = watch::channel(BootPhase::Powered);
         let mut tap = ConsoleTap::open(&spec.console);
@@ -221,7 +221,10 @@ impl Parts<'_> {
         std::fs::write(&console, b"").map_err(|error| Failure::file("write", &console, &error))?;
         let mut disks = vec![Disk { file: overlay, format: DiskFormat::Qcow2 }];
         disks.extend(
-            self.image.modules.iter().map(|file| Disk { file: file.clone(), format: DiskFormat::RawReadOnly }),
+            self.image
+                .modules
+                .iter()
+                .map(|file| Disk { file: file.clone(), format: DiskFormat::RawReadOnly }),
         );
         Ok(DomainSpec {
             name: self.stack.domain_name(&record.id),
@@ -275,10 +278,13 @@ impl Parts<'_> {
                 let seconds = self.deadlines.after(now).as_secs();
                 return failed(format!("no progress for {seconds} s after phase `{}`", now.as_str()), tap);
             }
-            if tick % STATE_EVERY == 0 && matches!(self.hypervisor.state(domain).await, Ok(None | Some(DomainState::Off)))
+            if tick % STATE_EVERY == 0
+                && matches!(self.hypervisor.state(domain).await, Ok(None | Some(DomainState::Off)))
             {
                 tap.lines();
-                let why = tap.panic().map_or("QEMU ended".to_owned(), |line| format!("the kernel panicked: {line}"));
+                let why = tap
+                    .panic()
+                    .map_or("QEMU ended".to_owned(), |line| format!("the kernel panicked: {line}"));
                 return failed(format!("{why} in phase `{}`", now.as_str()), tap);
             }
         }
@@ -326,7 +332,8 @@ impl Parts<'_> {
         let output = asked.map_err(|_| failed("it does not answer over its connection"))??;
         let text = output.text();
         let mut lines = text.lines().map(str::to_owned);
-        let (Some(kernel_release), Some(machine_arch), Some(os_name)) = (lines.next(), lines.next(), lines.next())
+        let (Some(kernel_release), Some(machine_arch), Some(os_name)) =
+            (lines.next(), lines.next(), lines.next())
         else {
             return Err(failed("it cannot say what it is"));
         };

@@ -42,8 +42,9 @@ impl MatrixFile {
     /// # Errors
     /// Line, column and what was expected.
     pub fn parse(name: &str, text: &str) -> Result<MatrixFile, Complaint> {
-        toml::from_str(text)
-            .map_err(|error| Complaint::new(format!("`{name}` is not a valid matrix\n{}", error.to_string().trim_end())))
+        toml::from_str(text).map_err(|error| {
+            Complaint::new(format!("`{name}` is not a valid matrix\n{}", error.to_string().trim_end()))
+        })
     }
 
     /// The cells, in the order of the file.
@@ -70,7 +71,9 @@ impl MatrixFile {
             return Err(Complaint::new(format!("vcpu = {vcpu} cannot be: a machine has 1 to 512")));
         }
         if memory < 256 {
-            return Err(Complaint::new(format!("memory = {memory} cannot be: a machine has at least 256 (MiB)")));
+            return Err(Complaint::new(format!(
+                "memory = {memory} cannot be: a machine has at least 256 (MiB)"
+            )));
         }
         let cell = &mut resolved.cell;
         (cell.vcpu, cell.memory_mib) = (vcpu, memory);
@@ -86,7 +89,8 @@ mod tests {
     use super::*;
 
     fn expand(text: &str) -> Result<Vec<String>, Complaint> {
-        let cells = MatrixFile::parse("m.toml", text)?.expand(&Catalogue::embedded().unwrap(), Arch::X86_64)?;
+        let cells =
+            MatrixFile::parse("m.toml", text)?.expand(&Catalogue::embedded().unwrap(), Arch::X86_64)?;
         Ok(cells.into_iter().map(|r| r.cell.id.to_string()).collect())
     }
 
@@ -100,7 +104,14 @@ mod tests {
     fn wrong_files_are_told_with_their_line() {
         assert!(expand("vms = []\nvmz = []\n").unwrap_err().message.contains("line 2"));
         assert!(expand("vms = [1]\n").unwrap_err().message.contains("line 1"));
-        assert!(expand("vms = [\"bookworm-local-distro\", \"debian_12-local-distro\"]").unwrap_err().message.contains("twice"));
-        assert!(expand("vms = [\"debian_12-local-distro\"]\nmemory = 1\n").unwrap_err().message.contains("256"));
+        assert!(
+            expand("vms = [\"bookworm-local-distro\", \"debian_12-local-distro\"]")
+                .unwrap_err()
+                .message
+                .contains("twice")
+        );
+        assert!(
+            expand("vms = [\"debian_12-local-distro\"]\nmemory = 1\n").unwrap_err().message.contains("256")
+        );
     }
 }

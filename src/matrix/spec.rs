@@ -156,7 +156,9 @@ fn custom(
             .hint(format!("known: {}", versions.join(", "))));
     };
     if !kernel.arches.contains(&arch) {
-        return Err(Complaint::new(format!("custom kernel `{version}` does not exist for {arch} (in `{text}`)")));
+        return Err(Complaint::new(format!(
+            "custom kernel `{version}` does not exist for {arch} (in `{text}`)"
+        )));
     }
     let userland = catalogue.platform(&kernel.userland);
     Ok(Cell {

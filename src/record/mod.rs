@@ -15,7 +15,6 @@ use std::time::Instant;
 use chrono::Utc;
 use kmt_reporters::event::{Envelope, Event, EventSink, LogWriter, SCHEMA};
 use kmt_reporters::model::Run;
-use kmt_reporters::{Masks, RunDirectory};
 
 use crate::error::{Failure, Result};
 use crate::settings::Home;
@@ -27,7 +26,7 @@ pub trait Show: Send {
     fn event(&mut self, envelope: &Envelope, run: &Run);
 
     /// Says the last words of the run.
-    fn finish(&mut self, run: &Run, source: &RunDirectory, masks: &Masks, hints: &[String]);
+    fn finish(&mut self, run: &Run, hints: &[String]);
 }
 
 /// The record of one run.
@@ -50,7 +49,7 @@ impl Record {
     ///
     /// # Errors
     /// The directory or the log cannot be made.
-    pub fn create(home: &Home, show: Box<dyn Show>) -> Result<Record> {
+    pub fn create(home: &Home, show: impl FnOnce(&Path) -> Box<dyn Show>) -> Result<Record> {
         let (folder, _) = files::fresh_folder(&home.runs())?;
         let path = folder.join("events.jsonl");
         let file = File::create(&path).map_err(|error| Failure::file("create", &path, &error))?;
@@ -58,8 +57,8 @@ impl Record {
         let inner = Inner {
             seq: 0,
             log: LogWriter::new(BufWriter::new(file)),
-            run: Run::default(),
-            show,
+            run: Run::new(),
+            show: show(&folder),
             failed: None,
         };
         Ok(Record { folder, begun: Instant::now(), inner: Mutex::new(inner) })
@@ -90,13 +89,18 @@ impl Record {
     }
 
     /// Lets whoever shows facts say the last words.
-    pub fn finish_show(&self, source: &RunDirectory, masks: &Masks, hints: &[String]) {
+    pub fn finish_show(&self, hints: &[String]) {
         let Inner { run, show, .. } = &mut *self.inner();
-        show.finish(run, source, masks, hints);
+        show.finish(run, hints);
     }
 
     /// Files for the output of one package in one cell.
-    pub fn package_files(&self, cell: &kmt_reporters::event::CellId, package: &str, attempt: u32) -> PackageFiles {
+    pub fn package_files(
+        &self,
+        cell: &kmt_reporters::event::CellId,
+        package: &str,
+        attempt: u32,
+    ) -> PackageFiles {
         PackageFiles::create(&self.folder, &cell.slug(), package, attempt)
     }
 
@@ -125,7 +129,8 @@ impl EventSink for Record {
         if let Err(error) = inner.log.append(&envelope)
             && inner.failed.is_none()
         {
-            let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let why =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             inner.failed = Some(why);
         }
         let Inner { run, show, .. } = &mut *inner;

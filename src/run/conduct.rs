@@ -141,13 +141,14 @@ impl Conductor<'_> {
 
     async fn image(&self, request: &ImageRequest) -> Result<LocalImage> {
         let name = request.to_string();
-        let made = self.ready_images.get(&name).ok_or_else(|| Failure::usage(format!("no image `{name}`")))?;
+        let made =
+            self.ready_images.get(&name).ok_or_else(|| Failure::usage(format!("no image `{name}`")))?;
         let begun = Instant::now();
         let image = made.get_or_try_init(|| async {
             let cached = std::sync::atomic::AtomicBool::new(true);
             let progress = |progress: ImageProgress| {
                 cached.store(false, std::sync::atomic::Ordering::Relaxed);
-                self.record.emit(progress.event(&name));
+                self.record.emit(image_fact(&name, &progress));
             };
             let image = self.images.ensure(request, &progress).await?;
             self.record.emit(Event::ImageReady {
@@ -245,7 +246,9 @@ impl Conductor<'_> {
             // Evicted meanwhile, or never idle: its lease is ours, so it is nobody's.
             return Ok(None);
         }
-        let fit = self.machines == Machines::Reuse && record.made_of == made_of && record.progress == Progress::Ready;
+        let fit = self.machines == Machines::Reuse
+            && record.made_of == made_of
+            && record.progress == Progress::Ready;
         if fit && let Some(guest) = self.parts(image).reuse(&record).await {
             if self.afterwards == Afterwards::ThrowAway {
                 self.stack.change(|stack| {
@@ -426,6 +429,14 @@ impl Conductor<'_> {
     }
 }
 
+/// What getting an image tells, as a fact.
+fn image_fact(name: &str, progress: &ImageProgress) -> Event {
+    match progress {
+        ImageProgress::Warned { .. } => Event::Warning { subject: name.to_owned(), message: progress.line() },
+        _ => Event::Progress { subject: format!("image {}", progress.line()), done: 0, total: None },
+    }
+}
+
 fn port_was_taken(failure: &BootFailure) -> bool {
     failure.phase == Some(BootPhase::Defined) && failure.message.contains("host forwarding")
 }
@@ -446,4 +457,3 @@ fn one_line(failure: &Failure) -> String {
     }
     text
 }
-

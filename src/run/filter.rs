@@ -74,10 +74,7 @@ impl Filter {
                 first.push(First { source, regex });
             }
         }
-        Ok(Filter {
-            text: text.to_owned(),
-            first,
-        })
+        Ok(Filter { text: text.to_owned(), first })
     }
 
     /// The text as typed: the argument of `-test.run`.
@@ -124,12 +121,7 @@ fn split(text: &str) -> Vec<Element<'_>> {
             b')' if brackets == 0 => groups -= 1,
             b'\\' => at += 1,
             b'/' | b'|' if brackets == 0 && groups == 0 => {
-                elements.push(Element {
-                    text: &text[start..at],
-                    at: start,
-                    alternative,
-                    depth,
-                });
+                elements.push(Element { text: &text[start..at], at: start, alternative, depth });
                 start = at + 1;
                 if bytes[at] == b'/' {
                     depth += 1;
@@ -141,12 +133,7 @@ fn split(text: &str) -> Vec<Element<'_>> {
         }
         at += 1;
     }
-    elements.push(Element {
-        text: &text[start..],
-        at: start,
-        alternative,
-        depth,
-    });
+    elements.push(Element { text: &text[start..], at: start, alternative, depth });
     elements
 }
 
@@ -177,13 +164,11 @@ fn escaped(c: char) -> String {
 }
 
 fn is_go_space(c: char) -> bool {
-    matches!(
-        c,
-        '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}' | '\u{1680}'
-    ) || matches!(
-        c,
-        '\u{2000}'..='\u{200a}' | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
-    )
+    matches!(c, '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}' | '\u{1680}')
+        || matches!(
+            c,
+            '\u{2000}'..='\u{200a}' | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
+        )
 }
 
 fn original_offset(origins: &[usize], at: usize) -> usize {
@@ -210,13 +195,8 @@ fn compile(source: &str) -> Result<Regex, (usize, String)> {
 /// Where Go's syntax and ours part: `\Q..\E`, octal escapes, ASCII classes, group names,
 /// braces and class operators that Go takes literally, flags and repetitions that it refuses.
 fn from_go(source: &str) -> Result<(String, Vec<usize>), (usize, String)> {
-    let mut reader = GoReader {
-        source,
-        at: 0,
-        ours: String::new(),
-        origins: Vec::new(),
-        repeated: Repeated::Not,
-    };
+    let mut reader =
+        GoReader { source, at: 0, ours: String::new(), origins: Vec::new(), repeated: Repeated::Not };
     while reader.at < source.len() {
         reader.step(Place::Outside)?;
     }
@@ -295,15 +275,8 @@ impl GoReader<'_> {
             Repeated::Once if c == '?' => Repeated::Lazily,
             _ => return Err((self.at, format!("`{text}` repeats a repetition"))),
         };
-        let counts = text
-            .trim_matches(['{', '}'])
-            .split(',')
-            .filter(|count| !count.is_empty());
-        if c == '{'
-            && counts
-                .into_iter()
-                .any(|count| count.parse::<u32>().is_ok_and(|n| n > MOST_REPEATS))
-        {
+        let counts = text.trim_matches(['{', '}']).split(',').filter(|count| !count.is_empty());
+        if c == '{' && counts.into_iter().any(|count| count.parse::<u32>().is_ok_and(|n| n > MOST_REPEATS)) {
             return Err((self.at, format!("Go repeats at most {MOST_REPEATS} times")));
         }
         self.write(&text, length);
@@ -317,18 +290,14 @@ impl GoReader<'_> {
             return Ok(());
         };
         if let Some(named) = inside.strip_prefix("P<").or_else(|| inside.strip_prefix('<')) {
-            let end = named
-                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .unwrap_or(0);
+            let end = named.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);
             if end > 0 && named[end..].starts_with('>') {
                 let length = self.rest().len() - named.len() + end + 1;
                 self.write("(?:", length);
                 return Ok(());
             }
         }
-        let flags = inside
-            .find(|c: char| !matches!(c, 'i' | 'm' | 's' | 'U' | '-'))
-            .unwrap_or(inside.len());
+        let flags = inside.find(|c: char| !matches!(c, 'i' | 'm' | 's' | 'U' | '-')).unwrap_or(inside.len());
         if !matches!(inside[flags..].chars().next(), Some(':' | ')')) {
             return Err((self.at, "Go does not know this kind of group".to_owned()));
         }
@@ -367,11 +336,7 @@ impl GoReader<'_> {
             c if c.is_ascii_alphanumeric() => return refuse(self.at),
             c if c.is_ascii() => {
                 let text = regex_syntax::escape(&c.to_string());
-                let text = if place == Place::Class || text.len() == 2 {
-                    format!("\\{c}")
-                } else {
-                    text
-                };
+                let text = if place == Place::Class || text.len() == 2 { format!("\\{c}") } else { text };
                 let text = if is_escapable(c) { text } else { c.to_string() };
                 self.write(&text, 2);
             }
@@ -382,11 +347,7 @@ impl GoReader<'_> {
 
     /// Go: `\0` to `\077`; other digits only in two or three octal ones.
     fn octal(&mut self, rest: &str) -> Result<(), (usize, String)> {
-        let digits: String = rest[1..]
-            .chars()
-            .take(3)
-            .take_while(|c| matches!(c, '0'..='7'))
-            .collect();
+        let digits: String = rest[1..].chars().take(3).take_while(|c| matches!(c, '0'..='7')).collect();
         if !digits.starts_with('0') && digits.len() < 2 {
             return Err((self.at, format!("Go has no backreferences such as `\\{digits}`")));
         }
@@ -455,19 +416,13 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> Vec<(usize, usize, &str)> {
-        split(text)
-            .into_iter()
-            .map(|e| (e.alternative, e.depth, e.text))
-            .collect()
+        split(text).into_iter().map(|e| (e.alternative, e.depth, e.text)).collect()
     }
 
     #[test]
     fn filters_split_where_go_splits_them() {
         assert_eq!(parts(""), [(0, 0, "")]);
-        assert_eq!(
-            parts("A/x|B/y"),
-            [(0, 0, "A"), (0, 1, "x"), (1, 0, "B"), (1, 1, "y")]
-        );
+        assert_eq!(parts("A/x|B/y"), [(0, 0, "A"), (0, 1, "x"), (1, 0, "B"), (1, 1, "y")]);
         assert_eq!(parts("A[/|]/[(]x"), [(0, 0, "A[/|]"), (0, 1, "[(]x")]);
         assert_eq!(parts("(A|B)/(x/y)"), [(0, 0, "(A|B)"), (0, 1, "(x/y)")]);
         assert_eq!(parts(r"A\/b/\[c"), [(0, 0, r"A\/b"), (0, 1, r"\[c")]);
@@ -527,11 +482,7 @@ mod tests {
                 assert!(Filter::parse(text).is_err());
                 continue;
             }
-            assert!(
-                Filter::parse(text).is_ok(),
-                "{text}: {}",
-                Filter::parse(text).unwrap_err()
-            );
+            assert!(Filter::parse(text).is_ok(), "{text}: {}", Filter::parse(text).unwrap_err());
         }
     }
 

@@ -174,28 +174,17 @@ impl Parser {
             self.last(&piece, out);
         }
         if let Some(bytes) = self.unmarker.rest() {
-            out.push(Item::Output {
-                test: self.current.clone(),
-                bytes,
-            });
+            out.push(Item::Output { test: self.current.clone(), bytes });
         }
         self.flush(0, out);
         let mut withheld: Vec<_> = self.withheld.drain().collect();
         withheld.sort_by(|a, b| a.0.cmp(&b.0));
         for (test, (result, elapsed)) in withheld {
             if self.running.remove(&test).is_some() {
-                out.push(Item::Finished {
-                    test,
-                    result,
-                    elapsed,
-                });
+                out.push(Item::Finished { test, result, elapsed });
             }
         }
-        if let Some(LastWords {
-            test,
-            message,
-            certain: true,
-        }) = self.panic.take()
+        if let Some(LastWords { test, message, certain: true }) = self.panic.take()
             && self.end.is_none()
             && !self.panicked
         {
@@ -203,9 +192,7 @@ impl Parser {
         }
         if self.malformed > MALFORMED_SHOWN {
             let more = self.malformed - MALFORMED_SHOWN;
-            out.push(Item::Malformed {
-                message: format!("and {more} more lines of that kind"),
-            });
+            out.push(Item::Malformed { message: format!("and {more} more lines of that kind") });
         }
         match self.end.take() {
             Some(true) => out.push(Item::PackageOk),
@@ -216,11 +203,7 @@ impl Parser {
 
     /// Tests that started and did not end, in the order they started.
     pub fn running(&self) -> Vec<&str> {
-        let mut running: Vec<_> = self
-            .running
-            .iter()
-            .map(|(name, order)| (*order, name.as_str()))
-            .collect();
+        let mut running: Vec<_> = self.running.iter().map(|(name, order)| (*order, name.as_str())).collect();
         running.sort_unstable();
         running.into_iter().map(|(_, name)| name).collect()
     }
@@ -229,11 +212,7 @@ impl Parser {
         let line = piece.line();
         match self.framing {
             Framing::Test2json if piece.marked() => {
-                let frame = if piece.ends {
-                    frame::whole(&line[1..])
-                } else {
-                    None
-                };
+                let frame = if piece.ends { frame::whole(&line[1..]) } else { None };
                 let accepted = frame.is_some_and(|frame| self.apply(&frame, &line[1..], out));
                 if !accepted {
                     self.output(&piece.bytes[1..], piece.starts, out);
@@ -312,8 +291,7 @@ impl Parser {
     }
 
     fn has_running_parent(&self, name: &str) -> bool {
-        name.match_indices('/')
-            .any(|(at, _)| self.running.contains_key(&name[..at]))
+        name.match_indices('/').any(|(at, _)| self.running.contains_key(&name[..at]))
     }
 
     /// Acts on a frame; false where it cannot be one, so that its line is output.
@@ -349,12 +327,7 @@ impl Parser {
                 self.turn_to(name, out);
                 return false;
             }
-            Frame::Report {
-                indent,
-                result,
-                name,
-                elapsed,
-            } => {
+            Frame::Report { indent, result, name, elapsed } => {
                 return self.report(*indent, name, *result, *elapsed, out);
             }
             Frame::Broken(_) => return false,
@@ -373,9 +346,7 @@ impl Parser {
         if !name.contains('/') {
             self.sequential = Some(name.to_owned());
         }
-        out.push(Item::Started {
-            test: name.to_owned(),
-        });
+        out.push(Item::Started { test: name.to_owned() });
     }
 
     fn report(
@@ -398,39 +369,22 @@ impl Parser {
             self.sequential = None;
         }
         self.current = Some(name.to_owned());
-        self.pending.push(Report {
-            test: name.to_owned(),
-            result,
-            elapsed,
-        });
+        self.pending.push(Report { test: name.to_owned(), result, elapsed });
         self.end = None;
         true
     }
 
     fn turn_to(&mut self, name: &str, out: &mut Vec<Item>) {
         self.flush(0, out);
-        self.current = if name.is_empty() {
-            None
-        } else {
-            Some(name.to_owned())
-        };
+        self.current = if name.is_empty() { None } else { Some(name.to_owned()) };
     }
 
     /// Lets go of pending reports at `depth` and deeper, innermost first.
     fn flush(&mut self, depth: usize, out: &mut Vec<Item>) {
         self.current = None;
         while self.pending.len() > depth {
-            if let Some(Report {
-                test,
-                result,
-                elapsed,
-            }) = self.pending.pop()
-            {
-                out.push(Item::Finished {
-                    test,
-                    result,
-                    elapsed,
-                });
+            if let Some(Report { test, result, elapsed }) = self.pending.pop() {
+                out.push(Item::Finished { test, result, elapsed });
             }
         }
     }
@@ -448,10 +402,7 @@ impl Parser {
             Framing::Plain => bytes.to_vec(),
         };
         if !bytes.is_empty() {
-            out.push(Item::Output {
-                test: self.current.clone(),
-                bytes,
-            });
+            out.push(Item::Output { test: self.current.clone(), bytes });
         }
     }
 
@@ -467,11 +418,7 @@ impl Parser {
         } else if let Some((message, certain)) = frame::last_words(bytes, starts)
             && (certain || self.panic.is_none())
         {
-            self.panic = Some(LastWords {
-                test: self.current.clone(),
-                message: quote(message),
-                certain,
-            });
+            self.panic = Some(LastWords { test: self.current.clone(), message: quote(message), certain });
         }
     }
 
@@ -490,9 +437,5 @@ fn quote(line: &[u8]) -> String {
         .chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect();
-    if shown.len() < line.len() {
-        format!("{text}…")
-    } else {
-        text
-    }
+    if shown.len() < line.len() { format!("{text}…") } else { text }
 }

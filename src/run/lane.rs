@@ -216,7 +216,9 @@ impl Lane<'_> {
             (Piece::Output(bytes), Some(listing)) => listing.extend_from_slice(&bytes),
             (Piece::Output(bytes), None) => self.output(shard, &bytes),
             (Piece::Said(Said::Listed(status)), _) => self.listed(shard, status),
-            (Piece::Said(Said::Exited(status, leaked)), _) => shard.ended = Some(Ended::Exited { status, leaked }),
+            (Piece::Said(Said::Exited(status, leaked)), _) => {
+                shard.ended = Some(Ended::Exited { status, leaked })
+            }
             (Piece::Said(Said::Refused(what)), _) => shard.ended = Some(Ended::Refused(what)),
         }
     }
@@ -229,7 +231,8 @@ impl Lane<'_> {
             return;
         }
         let text = String::from_utf8_lossy(&listing);
-        let named = |name: &&str| name.starts_with("Test") || name.starts_with("Example") || name.starts_with("Fuzz");
+        let named =
+            |name: &&str| name.starts_with("Test") || name.starts_with("Example") || name.starts_with("Fuzz");
         let chosen = |name: &&str| {
             self.filter.selects_top_level(name) && !self.skip.is_some_and(|skip| skip.drops_top_level(name))
         };
@@ -280,16 +283,28 @@ impl Lane<'_> {
         match (end, status) {
             (ShardEnd::TimedOut, _) => {
                 let seconds = shard.begun.elapsed().as_secs();
-                self.close(&mut shard, TestResult::TimedOut, &format!("still running after {seconds} s, the package's limit"));
+                self.close(
+                    &mut shard,
+                    TestResult::TimedOut,
+                    &format!("still running after {seconds} s, the package's limit"),
+                );
             }
             (ShardEnd::Exited, Some(0)) => {
                 self.close(&mut shard, TestResult::Unfinished, "the binary ended with status 0 while it ran");
             }
             (ShardEnd::Exited, Some(code)) => {
-                self.close(&mut shard, TestResult::Crashed, &format!("the binary ended with status {code} while it ran"));
+                self.close(
+                    &mut shard,
+                    TestResult::Crashed,
+                    &format!("the binary ended with status {code} while it ran"),
+                );
             }
             (ShardEnd::Signalled, Some(signal)) => {
-                self.close(&mut shard, TestResult::Crashed, &format!("the binary was killed by signal {signal}"));
+                self.close(
+                    &mut shard,
+                    TestResult::Crashed,
+                    &format!("the binary was killed by signal {signal}"),
+                );
             }
             (ShardEnd::Cancelled, _) => self.close(&mut shard, TestResult::NotRun, "the run was cancelled"),
             _ => {}
@@ -319,7 +334,8 @@ impl Lane<'_> {
         let mut gone = false;
         while Instant::now() < patience && !(gone && shard.tap.panic().is_some()) {
             shard.tap.lines();
-            gone = matches!(self.hypervisor.state(&self.guest.domain).await, Ok(None | Some(DomainState::Off)));
+            gone =
+                matches!(self.hypervisor.state(&self.guest.domain).await, Ok(None | Some(DomainState::Off)));
             if gone && shard.tap.panic().is_none() {
                 sleep(Duration::from_millis(300)).await;
                 shard.tap.lines();

@@ -221,14 +221,19 @@ mod tests {
     }
 
     fn text(pieces: &[Piece]) -> String {
-        let bytes: Vec<u8> =
-            pieces.iter().flat_map(|p| if let Piece::Output(b) = p { b.clone() } else { Vec::new() }).collect();
+        let bytes: Vec<u8> = pieces
+            .iter()
+            .flat_map(|p| if let Piece::Output(b) = p { b.clone() } else { Vec::new() })
+            .collect();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
     fn values_reach_the_binary_as_they_are() {
-        let pieces = carry_out(&order("/bin/sh", &["-c", "printf '%s|%s' \"$TRICKY\" \"$1\"; exit 3", "sh", "$HOME `x`"]));
+        let pieces = carry_out(&order(
+            "/bin/sh",
+            &["-c", "printf '%s|%s' \"$TRICKY\" \"$1\"; exit 3", "sh", "$HOME `x`"],
+        ));
         assert_eq!(text(&pieces), "a\nb $(touch /tmp/no) \\n 'c\n|$HOME `x`");
         assert_eq!(pieces.last(), Some(&Piece::Said(Said::Exited(3, false))));
     }

@@ -37,7 +37,8 @@ impl Kept {
 
     fn bytes(mut self) -> Vec<u8> {
         if self.left_out > 0 {
-            let note = format!("\n[{} bytes left out here; the whole is in the package's output]\n", self.left_out);
+            let note =
+                format!("\n[{} bytes left out here; the whole is in the package's output]\n", self.left_out);
             self.head.extend_from_slice(note.as_bytes());
         }
         self.head.extend(self.tail);
@@ -143,7 +144,6 @@ impl Tracker {
         !self.running.is_empty()
     }
 }
-
 
 #[cfg(test)]
 mod tests {

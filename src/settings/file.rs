@@ -198,10 +198,7 @@ mod tests {
         let component = &config.component["a"];
         assert_eq!(component.timeout_of("cmd/x"), Duration::from_secs(60));
         assert_eq!(component.timeout_of("pkg/ebpf"), Duration::from_secs(120));
-        assert_eq!(
-            component.timeout_of("pkg/network/tracer"),
-            Duration::from_secs(180)
-        );
+        assert_eq!(component.timeout_of("pkg/network/tracer"), Duration::from_secs(180));
         assert_eq!(component.timeout_of("pkgs"), Duration::from_secs(60));
     }
 

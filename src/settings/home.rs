@@ -24,24 +24,12 @@ impl Home {
     pub fn find() -> Result<Home> {
         if let Some(root) = absolute("KMT_HOME")? {
             let cache = root.join("cache");
-            return Ok(Home {
-                root: Known {
-                    value: root,
-                    origin: Origin::Environment("KMT_HOME"),
-                },
-                cache,
-            });
+            return Ok(Home { root: Known { value: root, origin: Origin::Environment("KMT_HOME") }, cache });
         }
         if rustix::process::geteuid().is_root() {
             let root = PathBuf::from("/var/lib/kmt-run");
             let cache = root.join("cache");
-            return Ok(Home {
-                root: Known {
-                    value: root,
-                    origin: Origin::Default,
-                },
-                cache,
-            });
+            return Ok(Home { root: Known { value: root, origin: Origin::Default }, cache });
         }
         let user = absolute("HOME")?;
         let below = |variable: &'static str, rest: &str| -> Result<PathBuf> {
@@ -55,24 +43,12 @@ impl Home {
         };
         let root = below("XDG_DATA_HOME", ".local/share")?;
         let cache = below("XDG_CACHE_HOME", ".cache")?;
-        Ok(Home {
-            root: Known {
-                value: root,
-                origin: Origin::Default,
-            },
-            cache,
-        })
+        Ok(Home { root: Known { value: root, origin: Origin::Default }, cache })
     }
 
     /// A home at `root`, for tests.
     pub fn at(root: &Path) -> Home {
-        Home {
-            root: Known {
-                value: root.to_path_buf(),
-                origin: Origin::Default,
-            },
-            cache: root.join("cache"),
-        }
+        Home { root: Known { value: root.to_path_buf(), origin: Origin::Default }, cache: root.join("cache") }
     }
 
     /// Root filesystems and kernels.
@@ -111,10 +87,7 @@ fn absolute(variable: &'static str) -> Result<Option<PathBuf>> {
             if path.is_absolute() {
                 Ok(Some(path))
             } else {
-                Err(Failure::usage(format!(
-                    "{variable} is `{}`, not an absolute path",
-                    path.display()
-                )))
+                Err(Failure::usage(format!("{variable} is `{}`, not an absolute path", path.display())))
             }
         }
         _ => Ok(None),

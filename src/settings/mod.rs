@@ -80,25 +80,14 @@ impl Settings {
     pub fn load(wishes: &Wishes) -> Result<Settings> {
         let root = find_root(wishes)?;
         let path = root.value.join("kmt.toml");
-        let config = if path.is_file() {
-            file::read(&path)?
-        } else {
-            file::Config::default()
-        };
+        let config = if path.is_file() { file::read(&path)? } else { file::Config::default() };
         let profile = match &wishes.profile {
-            Some(name) => Known {
-                value: name.clone(),
-                origin: Origin::Flag("--profile"),
-            },
+            Some(name) => Known { value: name.clone(), origin: Origin::Flag("--profile") },
             None => match std::env::var("KMT_PROFILE") {
-                Ok(name) if !name.is_empty() => Known {
-                    value: name,
-                    origin: Origin::Environment("KMT_PROFILE"),
-                },
-                _ => Known {
-                    value: "default".to_owned(),
-                    origin: Origin::Default,
-                },
+                Ok(name) if !name.is_empty() => {
+                    Known { value: name, origin: Origin::Environment("KMT_PROFILE") }
+                }
+                _ => Known { value: "default".to_owned(), origin: Origin::Default },
             },
         };
         if !["default", "ci"].contains(&profile.value.as_str())
@@ -112,22 +101,12 @@ impl Settings {
             });
         }
         let libvirt_uri = match std::env::var("KMT_LIBVIRT_URI") {
-            Ok(uri) if !uri.is_empty() => Known {
-                value: uri,
-                origin: Origin::Environment("KMT_LIBVIRT_URI"),
-            },
-            _ => Known {
-                value: "qemu:///session".to_owned(),
-                origin: Origin::Default,
-            },
+            Ok(uri) if !uri.is_empty() => {
+                Known { value: uri, origin: Origin::Environment("KMT_LIBVIRT_URI") }
+            }
+            _ => Known { value: "qemu:///session".to_owned(), origin: Origin::Default },
         };
-        Ok(Settings {
-            root,
-            config,
-            home: Home::find()?,
-            libvirt_uri,
-            profile,
-        })
+        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, profile })
     }
 
     /// The component of that name; without a name the default one.
@@ -149,10 +128,8 @@ impl Settings {
             }
             None => {
                 let names: Vec<&str> = components.keys().map(String::as_str).collect();
-                return Err(
-                    Failure::usage(format!("which component of `{}`?", path.display()))
-                        .hint(format!("--component {}", names.join("|"))),
-                );
+                return Err(Failure::usage(format!("which component of `{}`?", path.display()))
+                    .hint(format!("--component {}", names.join("|"))));
             }
         };
         match components.get(&name) {
@@ -169,11 +146,7 @@ impl Settings {
 
     /// What the profile in force maps failing tests to (100 unless it says otherwise).
     pub fn test_failure_exit_code(&self) -> u8 {
-        self.config
-            .profile
-            .get(&self.profile.value)
-            .and_then(|p| p.test_failure_exit_code)
-            .unwrap_or(100)
+        self.config.profile.get(&self.profile.value).and_then(|p| p.test_failure_exit_code).unwrap_or(100)
     }
 }
 
@@ -194,19 +167,11 @@ fn find_root(wishes: &Wishes) -> Result<Known<PathBuf>> {
     let here = std::env::current_dir()
         .map_err(|error| Failure::usage("there is no current folder").caused_by(error))?;
     match upward(&here) {
-        Some(root) => Ok(Known {
-            origin: Origin::File(root.join("kmt.toml")),
-            value: root,
-        }),
-        None => Ok(Known {
-            value: here,
-            origin: Origin::Default,
-        }),
+        Some(root) => Ok(Known { origin: Origin::File(root.join("kmt.toml")), value: root }),
+        None => Ok(Known { value: here, origin: Origin::Default }),
     }
 }
 
 fn upward(from: &Path) -> Option<PathBuf> {
-    from.ancestors()
-        .find(|folder| folder.join("kmt.toml").is_file())
-        .map(Path::to_path_buf)
+    from.ancestors().find(|folder| folder.join("kmt.toml").is_file()).map(Path::to_path_buf)
 }

@@ -47,8 +47,7 @@ impl Stack {
     /// Folder of the stack called `name` of the repository at `repository`.
     pub fn folder_of(home: &Home, name: &str, repository: &Path) -> PathBuf {
         let digest = sha2::Sha256::digest(repository.as_os_str().as_encoded_bytes());
-        home.stacks()
-            .join(format!("{name}-{}", hex::encode(&digest[..4])))
+        home.stacks().join(format!("{name}-{}", hex::encode(&digest[..4])))
     }
 
     /// Opens the stack, or makes it with fresh keys.
@@ -73,11 +72,7 @@ impl Stack {
     /// Its record cannot be read.
     pub fn open(folder: &Path) -> Result<Stack> {
         let record = read(folder)?;
-        Ok(Stack {
-            folder: folder.to_path_buf(),
-            name: record.name,
-            uuid: record.uuid,
-        })
+        Ok(Stack { folder: folder.to_path_buf(), name: record.name, uuid: record.uuid })
     }
 
     /// Every stack of this home, by folder name.
@@ -93,10 +88,7 @@ impl Stack {
         };
         let mut folders: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
         folders.sort();
-        Ok(folders
-            .iter()
-            .filter_map(|folder| Stack::open(folder).ok())
-            .collect())
+        Ok(folders.iter().filter_map(|folder| Stack::open(folder).ok()).collect())
     }
 
     /// What is written of it now.
@@ -189,21 +181,14 @@ fn check_name(name: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Failure::usage(format!(
-        "`{}` cannot be the name of a stack: {why}",
-        name.escape_debug()
-    ))
-    .hint("--stack NAME"))
+    Err(Failure::usage(format!("`{}` cannot be the name of a stack: {why}", name.escape_debug()))
+        .hint("--stack NAME"))
 }
 
 /// A folder only this user enters; QEMU's own user may pass through to files it was given.
 pub(crate) fn create_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let mode = if rustix::process::geteuid().is_root() {
-        0o711
-    } else {
-        0o700
-    };
+    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)
@@ -219,8 +204,7 @@ fn lock(folder: &Path) -> Result<File> {
         .write(true)
         .open(&path)
         .map_err(|error| Failure::file("open", &path, &error))?;
-    file.lock()
-        .map_err(|error| Failure::file("lock", &path, &error))?;
+    file.lock().map_err(|error| Failure::file("lock", &path, &error))?;
     Ok(file)
 }
 
@@ -233,10 +217,8 @@ fn read(folder: &Path) -> Result<StackRecord> {
             .hint("`kmt-run stack gc` removes what no stack owns; then delete the folder")
     })?;
     if record.schema != record::SCHEMA {
-        return Err(
-            Failure::usage(format!("`{}` has schema {}", path.display(), record.schema))
-                .hint("it was written by another version of kmt-run; destroy the stack with that one"),
-        );
+        return Err(Failure::usage(format!("`{}` has schema {}", path.display(), record.schema))
+            .hint("it was written by another version of kmt-run; destroy the stack with that one"));
     }
     Ok(record)
 }
@@ -285,11 +267,7 @@ mod tests {
         let home = Home::at(&folder);
         let stack = Stack::open_or_create(&home, "main", Path::new("/repo")).unwrap();
         let cell = CellId::local("debian_12", "6.1", Arch::X86_64);
-        let add = || {
-            stack
-                .change(|record| record.add(&cell, 2, 1024, 2200).id)
-                .unwrap()
-        };
+        let add = || stack.change(|record| record.add(&cell, 2, 1024, 2200).id).unwrap();
         assert_eq!(add(), "debian_12-6.1-x86_64");
         assert_eq!(add(), "debian_12-6.1-x86_64.2");
         let again = Stack::open_or_create(&home, "main", Path::new("/repo")).unwrap();
@@ -297,10 +275,7 @@ mod tests {
         assert_eq!(again.record().unwrap().machines.len(), 2);
         let lease = stack.lease("debian_12-6.1-x86_64").unwrap();
         assert!(lease.is_some());
-        assert!(
-            stack.lease("debian_12-6.1-x86_64").unwrap().is_none(),
-            "a lease is exclusive"
-        );
+        assert!(stack.lease("debian_12-6.1-x86_64").unwrap().is_none(), "a lease is exclusive");
         drop(lease);
         assert!(stack.lease("debian_12-6.1-x86_64").unwrap().is_some());
         std::fs::remove_dir_all(folder).unwrap();

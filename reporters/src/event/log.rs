@@ -34,10 +34,8 @@ impl<W: Write> LogWriter<W> {
 
     /// Appends one line.
     pub fn append(&mut self, envelope: &Envelope) -> Result<(), LogError> {
-        let mut line = serde_json::to_vec(envelope).map_err(|source| LogError::Line {
-            line: envelope.seq + 1,
-            source,
-        })?;
+        let mut line = serde_json::to_vec(envelope)
+            .map_err(|source| LogError::Line { line: envelope.seq + 1, source })?;
         line.push(b'\n');
         self.out.write_all(&line)?;
         Ok(self.out.flush()?)

@@ -44,6 +44,7 @@ mod ending;
 mod facts;
 mod fold;
 mod outcome;
+mod report;
 mod verdict;
 
 #[cfg(test)]
@@ -62,8 +63,9 @@ pub use facts::{
     Attempt, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard, ShardEnded,
     Shipped, Splat, TestEnded,
 };
+pub(crate) use outcome::is_good;
 pub use outcome::{Counts, Outcome, RESULTS, result_name};
-pub use verdict::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
+pub use report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
 
 /// The fold of all events of a run.
 #[derive(Debug, Clone)]
@@ -168,16 +170,10 @@ impl Run {
     }
 
     fn spans<'r>(&'r self, cell: &'r Cell) -> impl Iterator<Item = (u64, u64)> + 'r {
-        cell.packages
-            .values()
-            .flat_map(|package| &package.shards)
-            .map(|shard| {
-                let end = shard
-                    .ended
-                    .as_ref()
-                    .map_or(self.elapsed_ms, |ended| ended.ended_ms);
-                (shard.started_ms, end)
-            })
+        cell.packages.values().flat_map(|package| &package.shards).map(|shard| {
+            let end = shard.ended.as_ref().map_or(self.elapsed_ms, |ended| ended.ended_ms);
+            (shard.started_ms, end)
+        })
     }
 }
 

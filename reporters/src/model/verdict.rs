@@ -4,141 +4,35 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::facts::{Attempt, Build, Cell, Package, Shard};
 use super::outcome::{Counts, is_good};
+use super::report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
 use super::{Run, ending};
-use crate::event::{BootPhase, OutputRef, TestResult};
+use crate::event::{CellId, TestResult};
 use ending::Ending;
-
-/// Every verdict of a run, were its log to end here.
-#[derive(Debug, Clone)]
-pub struct Report<'r> {
-    /// The run.
-    pub run: &'r Run,
-    /// Cells, in the order of the run.
-    pub cells: Vec<CellReport<'r>>,
-    /// Counts over all cells.
-    pub counts: Counts,
-}
-
-/// Every verdict of a cell.
-#[derive(Debug, Clone)]
-pub struct CellReport<'r> {
-    /// The cell.
-    pub cell: &'r Cell,
-    /// Why it never ran, where it did not.
-    pub trouble: Option<Trouble<'r>>,
-    /// Its packages, by path.
-    pub packages: Vec<PackageReport<'r>>,
-    /// Counts over its packages.
-    pub counts: Counts,
-}
-
-/// Why a cell never ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble<'r> {
-    /// `image`, `boot`, `ship`, `build`, `capacity`, `host`, `plan`.
-    pub stage: &'r str,
-    /// The last boot phase reached, where it is a boot.
-    pub phase: Option<BootPhase>,
-    /// What went wrong; more than one line where it is a compiler's.
-    pub message: &'r str,
-    /// Last console lines.
-    pub excerpt: &'r [String],
-}
-
-/// Every verdict of a package in a cell.
-#[derive(Debug, Clone)]
-pub struct PackageReport<'r> {
-    /// Its path.
-    pub name: &'r str,
-    /// Its facts.
-    pub package: &'r Package,
-    /// Its tests by name; the one with the empty name is the package itself.
-    pub tests: Vec<TestReport<'r>>,
-    /// What is worth saying of a package that is fine.
-    pub note: Option<&'static str>,
-}
-
-/// Whether an output is a test's own, or the whole of its package's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputScope {
-    /// The test's own.
-    Test,
-    /// Its package's, since it has none of its own.
-    Package,
-}
-
-/// The verdict of one test.
-#[derive(Debug, Clone)]
-pub struct TestReport<'r> {
-    /// Full name; empty for the package itself.
-    pub name: &'r str,
-    /// The verdict.
-    pub result: TestResult,
-    /// One line on why, where the result does not say it.
-    pub message: Option<String>,
-    /// Milliseconds of the deciding attempt.
-    pub duration_ms: u64,
-    /// Its output.
-    pub output: Option<(&'r OutputRef, OutputScope)>,
-    /// What the console or the kernel said.
-    pub evidence: &'r [String],
-    /// Earlier attempts, in order.
-    pub earlier: Vec<AttemptReport<'r>>,
-    /// Number of the deciding attempt (0 if there was none).
-    pub attempt: u32,
-    /// Number of tests below it.
-    pub subtests: usize,
-    /// Whether a test below it went wrong: then it is not the place to look.
-    pub blames_subtest: bool,
-    /// Whether it has no result because the run was cancelled.
-    pub cancelled: bool,
-}
-
-/// The verdict of one attempt.
-#[derive(Debug, Clone)]
-pub struct AttemptReport<'r> {
-    /// Its number.
-    pub number: u32,
-    /// Its result.
-    pub result: TestResult,
-    /// One line on why.
-    pub message: Option<String>,
-    /// Milliseconds.
-    pub duration_ms: u64,
-    /// Its output.
-    pub output: Option<&'r OutputRef>,
-    /// What the console or the kernel said.
-    pub evidence: &'r [String],
-}
 
 impl Run {
     /// Every verdict, were the log to end here.
     pub fn report(&self) -> Report<'_> {
         let cells: Vec<CellReport<'_>> = self.cells.iter().map(|cell| cell_report(self, cell)).collect();
         let mut counts = Counts::default();
-        for test in cells
-            .iter()
-            .flat_map(|cell| &cell.packages)
-            .flat_map(|package| &package.tests)
-        {
+        for test in cells.iter().flat_map(|cell| &cell.packages).flat_map(|package| &package.tests) {
             counts.add(test.result, test.name);
         }
-        Report {
-            run: self,
-            cells,
-            counts,
-        }
+        Report { run: self, cells, counts }
     }
-}
 
-impl<'r> Report<'r> {
-    /// Every test of every package of every cell.
-    pub fn tests(&self) -> impl Iterator<Item = (&CellReport<'r>, &PackageReport<'r>, &TestReport<'r>)> {
-        self.cells.iter().flat_map(|cell| {
-            cell.packages
-                .iter()
-                .flat_map(move |package| package.tests.iter().map(move |test| (cell, package, test)))
-        })
+    /// The verdict of one test in one cell, that of its subtests left out.
+    pub fn test_report<'r>(&'r self, cell: &CellId, package: &str, test: &str) -> Option<TestReport<'r>> {
+        let cell = self.cell(cell)?;
+        let package = cell.packages.get(package)?;
+        let (name, attempts) = package.tests.get_key_value(test)?;
+        Judge { run: self, cell, package }.test(name, attempts)
+    }
+
+    /// The verdicts of one package in one cell.
+    pub fn package_report<'r>(&'r self, cell: &CellId, package: &str) -> Option<PackageReport<'r>> {
+        let cell = self.cell(cell)?;
+        let (name, package) = cell.packages.get_key_value(package)?;
+        Some(package_report(self, cell, trouble(self, cell).as_ref(), name, package))
     }
 }
 
@@ -153,23 +47,13 @@ fn cell_report<'r>(run: &'r Run, cell: &'r Cell) -> CellReport<'r> {
     for test in packages.iter().flat_map(|package| &package.tests) {
         counts.add(test.result, test.name);
     }
-    CellReport {
-        cell,
-        trouble,
-        packages,
-        counts,
-    }
+    CellReport { cell, trouble, packages, counts }
 }
 
 /// Why a cell never ran; an explicit failure counts even if something ran.
 fn trouble<'r>(run: &'r Run, cell: &'r Cell) -> Option<Trouble<'r>> {
     let boot = cell.boot_failures.last();
-    let plain = |stage, message| Trouble {
-        stage,
-        phase: None,
-        message,
-        excerpt: &[],
-    };
+    let plain = |stage, message| Trouble { stage, phase: None, message, excerpt: &[] };
     if let Some(failure) = &cell.failed {
         let boot = boot.filter(|_| failure.stage == "boot");
         return Some(Trouble {
@@ -188,19 +72,12 @@ fn trouble<'r>(run: &'r Run, cell: &'r Cell) -> Option<Trouble<'r>> {
         return Some(plain("ship", message));
     }
     if let Some(boot) = boot {
-        return Some(Trouble {
-            phase: boot.phase,
-            excerpt: &boot.excerpt,
-            ..plain("boot", &boot.message)
-        });
+        return Some(Trouble { phase: boot.phase, excerpt: &boot.excerpt, ..plain("boot", &boot.message) });
     }
     let idle = cell.selected && cell.packages.is_empty() && !run.cancelled();
     if idle && (run.ended.is_none() || run.cells.iter().any(|other| !other.packages.is_empty())) {
-        let message = if run.planned {
-            "nothing was planned for it"
-        } else {
-            "the log ends before a plan was made"
-        };
+        let message =
+            if run.planned { "nothing was planned for it" } else { "the log ends before a plan was made" };
         return Some(plain("plan", message));
     }
     None
@@ -234,12 +111,7 @@ fn package_report<'r>(
     };
     let note = (tests.is_empty() && entry.is_none()).then_some("no tests");
     let tests = entry.into_iter().chain(tests.into_values()).collect();
-    PackageReport {
-        name,
-        package,
-        tests,
-        note,
-    }
+    PackageReport { name, package, tests, note }
 }
 
 /// Counts subtests, marks parents that only carry a subtest's fault, and lets an unfinished parent share it.
@@ -260,11 +132,8 @@ fn bind_parents(tests: &mut BTreeMap<&str, TestReport<'_>>, package: &Package) {
         };
         test.subtests = *count;
         test.blames_subtest = worst.is_some() && !is_good(test.result);
-        let open = package
-            .tests
-            .get(*name)
-            .and_then(|runs| runs.last())
-            .is_some_and(|run| run.ended.is_none());
+        let open =
+            package.tests.get(*name).and_then(|runs| runs.last()).is_some_and(|run| run.ended.is_none());
         let shares = |result: &TestResult| !matches!(result, TestResult::Fail);
         if let (true, TestResult::Unfinished, Some(worst)) = (open, test.result, worst.filter(shares)) {
             test.result = worst;
@@ -308,9 +177,8 @@ impl<'r> Judge<'r> {
             .iter()
             .map(|attempt| (attempt, self.attempt(attempt)))
             .partition(|(attempt, _)| (attempt.shard, attempt.number) == key);
-        let (attempt, mut verdict) = deciding
-            .into_iter()
-            .max_by_key(|(_, verdict)| severity(verdict.result))?;
+        let (attempt, mut verdict) =
+            deciding.into_iter().max_by_key(|(_, verdict)| severity(verdict.result))?;
         let failed_before = |(_, earlier): &(_, AttemptReport<'_>)| {
             matches!(
                 earlier.result,
@@ -320,10 +188,7 @@ impl<'r> Judge<'r> {
         if verdict.result == TestResult::Pass && earlier.iter().any(failed_before) {
             verdict.result = TestResult::Flaky;
         }
-        let whole = || {
-            self.shard(attempt)
-                .and_then(|shard| shard.ended.as_ref()?.output.as_ref())
-        };
+        let whole = || self.shard(attempt).and_then(|shard| shard.ended.as_ref()?.output.as_ref());
         let output = match verdict.output {
             Some(own) => Some((own, OutputScope::Test)),
             None if is_good(verdict.result) => None,
@@ -349,10 +214,7 @@ impl<'r> Judge<'r> {
     }
 
     fn attempt(&self, attempt: &'r Attempt) -> AttemptReport<'r> {
-        let splat = attempt
-            .splats
-            .last()
-            .and_then(|index| self.cell.splats.get(*index));
+        let splat = attempt.splats.last().and_then(|index| self.cell.splats.get(*index));
         let number = attempt.number;
         let Some(ended) = &attempt.ended else {
             let ending = self.ending(self.shard(attempt));
@@ -390,13 +252,7 @@ impl<'r> Judge<'r> {
     /// A listed test of a package that ran, which never started.
     fn never_started(&self, name: &'r str) -> TestReport<'r> {
         let ending = self.ending(self.package.shards.last());
-        self.without_attempt(
-            name,
-            ending.never_started(),
-            ending.before_it(),
-            ending.evidence(),
-            &ending,
-        )
+        self.without_attempt(name, ending.never_started(), ending.before_it(), ending.evidence(), &ending)
     }
 
     /// The package's own entry, where its end is bad and no test explains it.
@@ -415,9 +271,7 @@ impl<'r> Judge<'r> {
                         .flatten()
                         .any(|attempt| attempt.shard == index && !is_good(self.attempt(attempt).result))
             }
-            _ => tests
-                .values()
-                .any(|test| !is_good(test.result) && test.result != TestResult::Fail),
+            _ => tests.values().any(|test| !is_good(test.result) && test.result != TestResult::Fail),
         };
         if explained {
             return None;
@@ -451,13 +305,7 @@ impl<'r> Judge<'r> {
             Some(trouble) => {
                 let first = trouble.message.lines().next().unwrap_or_default();
                 let message = format!("{} failed: {first}", trouble.stage);
-                self.without_attempt(
-                    name,
-                    TestResult::NotRun,
-                    message,
-                    trouble.excerpt,
-                    &Ending::NotStarted,
-                )
+                self.without_attempt(name, TestResult::NotRun, message, trouble.excerpt, &Ending::NotStarted)
             }
             None => {
                 let message = match self.run.ended {

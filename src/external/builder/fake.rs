@@ -20,10 +20,7 @@ pub struct FakeBuilder {
 impl FakeBuilder {
     /// Knows `units`.
     pub fn new(units: Vec<Unit>) -> FakeBuilder {
-        FakeBuilder {
-            units,
-            ..FakeBuilder::default()
-        }
+        FakeBuilder { units, ..FakeBuilder::default() }
     }
 
     /// The unit `name` does not compile, for the compiler's `words`.
@@ -35,10 +32,7 @@ impl FakeBuilder {
 
     /// Names of the units compiled so far.
     pub fn compiled(&self) -> Vec<String> {
-        self.compiled
-            .lock()
-            .map(|names| names.clone())
-            .unwrap_or_default()
+        self.compiled.lock().map(|names| names.clone()).unwrap_or_default()
     }
 }
 
@@ -47,13 +41,7 @@ impl Builder for FakeBuilder {
     async fn list(&self, request: &BuildRequest) -> Result<Vec<Unit>> {
         if !request.root.is_dir() {
             let root = request.root.display().to_string();
-            return Err(Error::new(
-                "fake builder",
-                "list",
-                root,
-                Class::NotFound,
-                "no such folder",
-            ));
+            return Err(Error::new("fake builder", "list", root, Class::NotFound, "no such folder"));
         }
         Ok(self.units.clone())
     }

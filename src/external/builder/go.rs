@@ -46,18 +46,14 @@ pub struct Go {
 
 impl Default for Go {
     fn default() -> Go {
-        Go {
-            program: "go".to_owned(),
-        }
+        Go { program: "go".to_owned() }
     }
 }
 
 impl Go {
     /// Builds with the toolchain command `program`.
     pub fn at(program: impl Into<String>) -> Go {
-        Go {
-            program: program.into(),
-        }
+        Go { program: program.into() }
     }
 
     fn child(&self, request: &BuildRequest) -> Child {
@@ -111,15 +107,8 @@ impl Go {
         more: &[&str],
     ) -> Result<Vec<Package>> {
         let subject = patterns.join(" ");
-        let child = self
-            .child(request)
-            .arg("list")
-            .args(more)
-            .arg(FIELDS)
-            .args(Self::flags(request));
-        let output = self
-            .output(child.arg("--").args(patterns), "list", &subject)
-            .await?;
+        let child = self.child(request).arg("list").args(more).arg(FIELDS).args(Self::flags(request));
+        let output = self.output(child.arg("--").args(patterns), "list", &subject).await?;
         let packages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Package>();
         packages
             .collect::<std::result::Result<_, _>>()
@@ -132,19 +121,13 @@ impl Go {
         let Ok(known) = self.packages(request, &["./..."], &["-e"]).await else {
             return error;
         };
-        let known: Vec<String> = known
-            .iter()
-            .filter_map(|package| listing::folder(&request.root, package))
-            .collect();
+        let known: Vec<String> =
+            known.iter().filter_map(|package| listing::folder(&request.root, package)).collect();
         for pattern in patterns {
             if listing::any_matches(&request.root, pattern, &known) {
                 continue;
             }
-            let detail = if error.detail.is_empty() {
-                "it matches no package"
-            } else {
-                &error.detail
-            };
+            let detail = if error.detail.is_empty() { "it matches no package" } else { &error.detail };
             let unknown = Error::new(SYSTEM, "find the package", pattern, Class::NotFound, detail);
             return match listing::nearest(pattern, &known) {
                 Some(near) => unknown.hint(format!("did you mean `./{near}`")),
@@ -165,18 +148,10 @@ impl Builder for Go {
         }
         // Patterns that match nothing are a warning to Go and an error here.
         if let Some(dash) = patterns.iter().find(|pattern| pattern.starts_with('-')) {
-            return Err(Error::new(
-                SYSTEM,
-                "list",
-                *dash,
-                Class::Rejected,
-                "that is no package pattern",
-            ));
+            return Err(Error::new(SYSTEM, "list", *dash, Class::Rejected, "that is no package pattern"));
         }
-        let (environment, packages) = tokio::join!(
-            self.environment(request),
-            self.packages(request, &patterns, &["-deps", "-test"])
-        );
+        let (environment, packages) =
+            tokio::join!(self.environment(request), self.packages(request, &patterns, &["-deps", "-test"]));
         let environment = environment?;
         let packages = match packages {
             Ok(packages) => packages,
@@ -184,13 +159,8 @@ impl Builder for Go {
         };
         let listing = Listing::new(request, &environment, packages);
         if let Some(pattern) = listing.unmatched() {
-            let error = Error::new(
-                SYSTEM,
-                "find the package",
-                pattern,
-                Class::NotFound,
-                "it matches no package",
-            );
+            let error =
+                Error::new(SYSTEM, "find the package", pattern, Class::NotFound, "it matches no package");
             return Err(self.explain(request, error).await);
         }
         Ok(listing.units())
@@ -202,11 +172,7 @@ impl Builder for Go {
             UnitKind::Binary => &["build"],
         };
         // No VCS stamp: it would change the binary at each commit, and fails for a checkout of another user.
-        let mut child = self
-            .child(request)
-            .args(verb)
-            .arg("-buildvcs=false")
-            .args(Self::flags(request));
+        let mut child = self.child(request).args(verb).arg("-buildvcs=false").args(Self::flags(request));
         if let Some(flags) = &request.ldflags {
             child = child.arg(format!("-ldflags={flags}"));
         }

@@ -29,45 +29,24 @@ impl Builder for Prebuilt {
             let file = unit.made.as_deref().unwrap_or(&unit.dir);
             if elf::architecture(file) != Some(request.arch) {
                 let detail = format!("it is not a binary for {}", request.arch);
-                return Err(Error::new(
-                    SYSTEM,
-                    "use",
-                    file.display().to_string(),
-                    Class::Rejected,
-                    detail,
-                ));
+                return Err(Error::new(SYSTEM, "use", file.display().to_string(), Class::Rejected, detail));
             }
         }
         for pattern in &request.packages {
             if !all.iter().any(|name| matches(pattern, name)) {
-                let error = Error::new(
-                    SYSTEM,
-                    "find",
-                    pattern,
-                    Class::NotFound,
-                    "no test binary of that name",
-                );
+                let error =
+                    Error::new(SYSTEM, "find", pattern, Class::NotFound, "no test binary of that name");
                 return Err(error.hint(format!("there are: {}", all.join(", "))));
             }
         }
         units.retain(|unit| {
-            request.packages.is_empty()
-                || request
-                    .packages
-                    .iter()
-                    .any(|pattern| matches(pattern, &unit.name))
+            request.packages.is_empty() || request.packages.iter().any(|pattern| matches(pattern, &unit.name))
         });
         Ok(units)
     }
 
     async fn compile(&self, _request: &BuildRequest, unit: &Unit, _into: &Path) -> Result<()> {
-        Err(Error::new(
-            SYSTEM,
-            "compile",
-            &unit.name,
-            Class::Rejected,
-            "it takes finished binaries only",
-        ))
+        Err(Error::new(SYSTEM, "compile", &unit.name, Class::Rejected, "it takes finished binaries only"))
     }
 }
 
@@ -100,9 +79,7 @@ fn visit(root: &Path, folder: &Path, units: &mut Vec<Unit>) -> Result<()> {
 
 fn unit(root: &Path, file: &Path) -> Option<Unit> {
     let relative = file.strip_prefix(root).ok()?;
-    let executable = file
-        .metadata()
-        .is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+    let executable = file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
     let name: PathBuf = match relative.file_name()?.to_str()? {
         "testsuite" => relative.parent()?.to_owned(),
         name => relative.with_file_name(name.strip_suffix(".test")?),
@@ -111,16 +88,8 @@ fn unit(root: &Path, file: &Path) -> Option<Unit> {
         return None;
     }
     let own = root.join(&name);
-    let dir = if own.is_dir() {
-        own
-    } else {
-        file.parent()?.to_owned()
-    };
-    let name = if name.as_os_str().is_empty() {
-        ".".to_owned()
-    } else {
-        name.to_str()?.to_owned()
-    };
+    let dir = if own.is_dir() { own } else { file.parent()?.to_owned() };
+    let name = if name.as_os_str().is_empty() { ".".to_owned() } else { name.to_str()?.to_owned() };
     Some(Unit {
         kind: UnitKind::Test,
         import_path: name.clone(),

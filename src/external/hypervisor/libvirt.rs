@@ -45,17 +45,12 @@ struct Worker {
 
 impl Worker {
     fn connection(&mut self) -> Result<&Connect, virt::error::Error> {
-        let alive = self
-            .connection
-            .as_ref()
-            .is_some_and(|c| c.is_alive().unwrap_or(false));
+        let alive = self.connection.as_ref().is_some_and(|c| c.is_alive().unwrap_or(false));
         if !alive {
             self.drop_connection();
             self.connection = Some(Connect::open(Some(&self.uri))?);
         }
-        self.connection
-            .as_ref()
-            .ok_or_else(virt::error::Error::last_error)
+        self.connection.as_ref().ok_or_else(virt::error::Error::last_error)
     }
 
     fn drop_connection(&mut self) {
@@ -70,27 +65,17 @@ impl Libvirt {
     pub fn new(uri: impl Into<String>, cache: impl Into<PathBuf>) -> Libvirt {
         let uri = uri.into();
         let (jobs, queue) = mpsc::channel::<Job>();
-        let mut worker = Worker {
-            uri: uri.clone(),
-            connection: None,
-        };
+        let mut worker = Worker { uri: uri.clone(), connection: None };
         // The thread ends with the last sender; a machine that cannot make one cannot run tests either, and
         // the first question then says that nobody answers.
-        let _ = std::thread::Builder::new()
-            .name("libvirt".to_owned())
-            .spawn(move || {
-                virt::error::clear_error_callback();
-                while let Ok(job) = queue.recv() {
-                    job(&mut worker);
-                }
-                worker.drop_connection();
-            });
-        Libvirt {
-            jobs,
-            uri,
-            cache: cache.into(),
-            qemu_user: OnceCell::new(),
-        }
+        let _ = std::thread::Builder::new().name("libvirt".to_owned()).spawn(move || {
+            virt::error::clear_error_callback();
+            while let Ok(job) = queue.recv() {
+                job(&mut worker);
+            }
+            worker.drop_connection();
+        });
+        Libvirt { jobs, uri, cache: cache.into(), qemu_user: OnceCell::new() }
     }
 
     /// Runs `work` on the thread.
@@ -146,11 +131,7 @@ fn classed(operation: &'static str, subject: &str, uri: &str, error: &virt::erro
         _ => Class::Rejected,
     };
     let failed = Error::new("libvirt", operation, subject, class, message);
-    if class == Class::Unreachable {
-        failed.hint(format!("{uri}: {START_HINT}"))
-    } else {
-        failed
-    }
+    if class == Class::Unreachable { failed.hint(format!("{uri}: {START_HINT}")) } else { failed }
 }
 
 fn state_of(domain: &Domain) -> Result<DomainState, virt::error::Error> {
@@ -181,11 +162,9 @@ fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
                 || (device.uid() == user && mode & 0o600 == 0o600)
                 || (mode & 0o060 == 0o060 && (device.gid() == group || in_group(user, device.gid())))
         }
-        None => rustix::fs::access(
-            "/dev/kvm",
-            rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK,
-        )
-        .is_ok(),
+        None => {
+            rustix::fs::access("/dev/kvm", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
+        }
     };
     (!open).then(|| {
         "/dev/kvm is closed to the user QEMU runs as, so libvirt probes QEMU again at every start (4 s each): \
@@ -198,18 +177,14 @@ fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
 fn in_group(user: u32, group: u32) -> bool {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let passwd = read("/etc/passwd");
-    let name = passwd
-        .lines()
-        .find(|line| line.split(':').nth(2) == Some(&user.to_string()));
+    let name = passwd.lines().find(|line| line.split(':').nth(2) == Some(&user.to_string()));
     let Some(name) = name.and_then(|line| line.split(':').next()) else {
         return false;
     };
     read("/etc/group").lines().any(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         fields.get(2) == Some(&group.to_string().as_str())
-            && fields
-                .get(3)
-                .is_some_and(|members| members.split(',').any(|m| m == name))
+            && fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
     })
 }
 
@@ -224,13 +199,7 @@ impl Hypervisor for Libvirt {
         let qemu_user = self.qemu_user().await?;
         let acceleration = probe::acceleration(Arch::host(), &self.cache).await?;
         let memory_mib = available_memory_mib().unwrap_or(free / (1024 * 1024));
-        Ok(HostFacts {
-            acceleration,
-            cores,
-            memory_mib,
-            qemu_user,
-            slow: slow_kvm(qemu_user),
-        })
+        Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, slow: slow_kvm(qemu_user) })
     }
 
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> external::Result<()> {
@@ -247,12 +216,9 @@ impl Hypervisor for Libvirt {
     async fn define(&self, spec: &DomainSpec) -> external::Result<()> {
         let qemu_user = self.qemu_user().await?;
         if let Some((user, group)) = qemu_user {
-            let own = [&spec.initrd, &spec.console].into_iter().chain(
-                spec.disks
-                    .iter()
-                    .filter(|d| d.format == super::DiskFormat::Qcow2)
-                    .map(|d| &d.file),
-            );
+            let own = [&spec.initrd, &spec.console]
+                .into_iter()
+                .chain(spec.disks.iter().filter(|d| d.format == super::DiskFormat::Qcow2).map(|d| &d.file));
             for file in own {
                 std::os::unix::fs::chown(file, Some(user), Some(group)).map_err(|error| {
                     Error::io("file system", "give QEMU", file.display().to_string(), &error)
@@ -260,24 +226,17 @@ impl Hypervisor for Libvirt {
             }
         }
         let text = xml::domain(spec, qemu_user);
-        self.ask("define", &spec.name, move |c| {
-            c.define_domain_xml(&text).map(drop)
-        })
-        .await
+        self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
     }
 
     async fn start(&self, name: &str) -> external::Result<()> {
         let wanted = name.to_owned();
-        self.ask("start", name, move |c| c.lookup_domain_by_name(&wanted)?.create())
-            .await
+        self.ask("start", name, move |c| c.lookup_domain_by_name(&wanted)?.create()).await
     }
 
     async fn state(&self, name: &str) -> external::Result<Option<DomainState>> {
         let wanted = name.to_owned();
-        self.ask("look at", name, move |c| {
-            find(c, &wanted)?.map(|d| state_of(&d)).transpose()
-        })
-        .await
+        self.ask("look at", name, move |c| find(c, &wanted)?.map(|d| state_of(&d)).transpose()).await
     }
 
     async fn remove(&self, name: &str) -> external::Result<()> {
@@ -312,12 +271,7 @@ impl Hypervisor for Libvirt {
                 let Ok(stack) = Uuid::parse_str(&stack) else {
                     continue;
                 };
-                owned.push(OwnedDomain {
-                    name: domain.name()?,
-                    stack,
-                    machine,
-                    state: state_of(&domain)?,
-                });
+                owned.push(OwnedDomain { name: domain.name()?, stack, machine, state: state_of(&domain)? });
             }
             Ok(owned)
         })

@@ -67,17 +67,11 @@ fn qemu_args(spec: &DomainSpec) -> Vec<String> {
     let bus = "bus=pcie.0,addr=0x1d";
     vec![
         "-netdev".to_owned(),
-        format!(
-            "user,id=kmt0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{}-10.0.2.15:22",
-            spec.ssh_port
-        ),
+        format!("user,id=kmt0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{}-10.0.2.15:22", spec.ssh_port),
         "-device".to_owned(),
         format!("virtio-net-pci,netdev=kmt0,mac={},{bus},romfile=", spec.mac),
         "-chardev".to_owned(),
-        format!(
-            "file,id=kmtcon,path={},append=on",
-            option(&spec.console.display().to_string())
-        ),
+        format!("file,id=kmtcon,path={},append=on", option(&spec.console.display().to_string())),
         "-serial".to_owned(),
         "chardev:kmtcon".to_owned(),
     ]
@@ -103,11 +97,7 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
         spec.stack,
         esc(&spec.machine)
     );
-    let _ = write!(
-        xml,
-        "<memory unit='MiB'>{}</memory><vcpu>{}</vcpu>",
-        spec.memory_mib, spec.vcpu
-    );
+    let _ = write!(xml, "<memory unit='MiB'>{}</memory><vcpu>{}</vcpu>", spec.memory_mib, spec.vcpu);
     let _ = write!(
         xml,
         "<os><type arch='{arch}' machine='{machine}'>hvm</type><kernel>{}</kernel><initrd>{}</initrd>\
@@ -166,10 +156,7 @@ pub(super) fn dac_label(capabilities: &str) -> Option<(u32, u32)> {
     let label = &rest[rest.find("<baselabel")?..];
     let label = &label[label.find('>')? + 1..label.find("</")?];
     let (user, group) = label.split_once(':')?;
-    Some((
-        user.trim_start_matches('+').parse().ok()?,
-        group.trim_start_matches('+').parse().ok()?,
-    ))
+    Some((user.trim_start_matches('+').parse().ok()?, group.trim_start_matches('+').parse().ok()?))
 }
 
 #[cfg(test)]
@@ -186,20 +173,13 @@ mod tests {
             stack: Uuid::from_u128(7),
             machine: "debian_12-6.1-x86_64".to_owned(),
             arch: Arch::X86_64,
-            acceleration: Acceleration {
-                accelerator: Accelerator::Tcg,
-                cpu: "max".to_owned(),
-                notice: None,
-            },
+            acceleration: Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None },
             vcpu: 2,
             memory_mib: 1024,
             kernel: "/k".into(),
             initrd: "/i".into(),
             cmdline: "a & b".to_owned(),
-            disks: vec![Disk {
-                file: "/d,1".into(),
-                format: DiskFormat::Qcow2,
-            }],
+            disks: vec![Disk { file: "/d,1".into(), format: DiskFormat::Qcow2 }],
             console: "/c,1".into(),
             ssh_port: 2222,
             mac: "52:54:00:00:00:01".to_owned(),
@@ -216,22 +196,13 @@ mod tests {
         assert!(xml.contains("path=/c,,1"));
         assert!(xml.contains("+64055:+64055"));
         let (stack, machine) = owner(&xml).unwrap();
-        assert_eq!(
-            (stack, machine.as_str()),
-            (Uuid::from_u128(7).to_string(), "debian_12-6.1-x86_64")
-        );
+        assert_eq!((stack, machine.as_str()), (Uuid::from_u128(7).to_string(), "debian_12-6.1-x86_64"));
         assert_eq!(owner("<domain><metadata/></domain>"), None);
     }
 
     #[test]
     fn an_open_network_is_asked_for() {
-        let xml = domain(
-            &DomainSpec {
-                network: GuestNetwork::Outbound,
-                ..spec()
-            },
-            None,
-        );
+        let xml = domain(&DomainSpec { network: GuestNetwork::Outbound, ..spec() }, None);
         assert!(!xml.contains("restrict=on"));
         assert!(!xml.contains("seclabel"));
     }

@@ -18,20 +18,12 @@ pub struct Local {
 impl Local {
     /// Commands run in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> Local {
-        Local {
-            folder: folder.into(),
-        }
+        Local { folder: folder.into() }
     }
 
     fn child(&self, argv: &[&str]) -> Result<Child> {
         let Some((program, args)) = argv.split_first() else {
-            return Err(Error::new(
-                "this machine",
-                "run",
-                "",
-                Class::Rejected,
-                "an empty command",
-            ));
+            return Err(Error::new("this machine", "run", "", Class::Rejected, "an empty command"));
         };
         Ok(Child::new(program).args(args).folder(&self.folder))
     }
@@ -78,10 +70,7 @@ mod tests {
         let mut input: &[u8] = b"hello";
         let output = local.feed(&["cat"], &mut input).await.unwrap();
         assert_eq!(output.text(), "hello");
-        let mut stream = local
-            .stream(&["sh", "-c", "cat; pwd; exit 3"], b"in ".to_vec())
-            .await
-            .unwrap();
+        let mut stream = local.stream(&["sh", "-c", "cat; pwd; exit 3"], b"in ".to_vec()).await.unwrap();
         let (mut seen, mut buf) = (Vec::new(), [0; 64]);
         loop {
             match stream.read(&mut buf).await.unwrap() {

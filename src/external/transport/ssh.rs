@@ -39,13 +39,9 @@ impl Transport for Ssh {
         };
         match timeout(GREETING, hello).await {
             Ok(Ok(banner)) if &banner == b"SSH-" => Ok(()),
-            Ok(Ok(_)) => Err(Error::new(
-                "ssh",
-                "reach",
-                &route.alias,
-                Class::Unintelligible,
-                "not an SSH server",
-            )),
+            Ok(Ok(_)) => {
+                Err(Error::new("ssh", "reach", &route.alias, Class::Unintelligible, "not an SSH server"))
+            }
             Ok(Err(error)) => Err(fail(error.to_string())),
             Err(_) => Err(fail("no greeting".to_owned())),
         }
@@ -87,23 +83,14 @@ fn private_sockets(folder: &Path) -> external::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let failed =
         |error: &std::io::Error| Error::io("file system", "create", folder.display().to_string(), error);
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| failed(&error))?;
     let seen = std::fs::symlink_metadata(folder).map_err(|error| failed(&error))?;
     if seen.is_dir() && seen.uid() == rustix::process::geteuid().as_raw() && seen.mode() & 0o077 == 0 {
         return Ok(());
     }
-    Err(Error::new(
-        "file system",
-        "use",
-        folder.display().to_string(),
-        Class::Denied,
-        "it is not ours alone",
-    )
-    .hint(format!("rm -rf {}", folder.display())))
+    Err(Error::new("file system", "use", folder.display().to_string(), Class::Denied, "it is not ours alone")
+        .hint(format!("rm -rf {}", folder.display())))
 }
 
 /// The text of an error and all its sources, once each.
@@ -139,26 +126,14 @@ struct SshConnection {
 impl SshConnection {
     async fn session(&self) -> external::Result<Arc<Session>> {
         self.session.read().await.clone().ok_or_else(|| {
-            Error::new(
-                "ssh",
-                "run a command in",
-                &self.alias,
-                Class::Unreachable,
-                "the connection is closed",
-            )
+            Error::new("ssh", "run a command in", &self.alias, Class::Unreachable, "the connection is closed")
         })
     }
 
     async fn spawn(&self, argv: &[&str]) -> external::Result<openssh::Child<Arc<Session>>> {
         let session = self.session().await?;
         let (program, args) = argv.split_first().ok_or_else(|| {
-            Error::new(
-                "ssh",
-                "run a command in",
-                &self.alias,
-                Class::Rejected,
-                "an empty command",
-            )
+            Error::new("ssh", "run a command in", &self.alias, Class::Rejected, "an empty command")
         })?;
         session
             .arc_command((*program).to_owned())
@@ -192,16 +167,12 @@ impl Connection for SshConnection {
         };
         let (fed, output) = tokio::join!(feeding, child.wait_with_output());
         let output = match output {
-            Ok(output) => Output {
-                status: output.status.code(),
-                stdout: output.stdout,
-                stderr: output.stderr,
-            },
-            Err(openssh::Error::RemoteProcessTerminated) => Output {
-                status: None,
-                stdout: Vec::new(),
-                stderr: Vec::new(),
-            },
+            Ok(output) => {
+                Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr }
+            }
+            Err(openssh::Error::RemoteProcessTerminated) => {
+                Output { status: None, stdout: Vec::new(), stderr: Vec::new() }
+            }
             Err(error) => return Err(failed("run a command in", &self.alias, &error)),
         };
         match fed {
@@ -221,11 +192,7 @@ impl Connection for SshConnection {
         let stdout = child.stdout().take();
         // Nobody reads its errors: the scripts we stream send them to standard output.
         drop(child.stderr().take());
-        Ok(Box::new(SshStream {
-            alias: self.alias.clone(),
-            child,
-            stdout,
-        }))
+        Ok(Box::new(SshStream { alias: self.alias.clone(), child, stdout }))
     }
 
     async fn close(&self) {
@@ -247,10 +214,9 @@ struct SshStream {
 impl RemoteStream for SshStream {
     async fn read(&mut self, buf: &mut [u8]) -> external::Result<usize> {
         match &mut self.stdout {
-            Some(stdout) => stdout
-                .read(buf)
-                .await
-                .map_err(|error| Error::io("ssh", "read from", &self.alias, &error)),
+            Some(stdout) => {
+                stdout.read(buf).await.map_err(|error| Error::io("ssh", "read from", &self.alias, &error))
+            }
             None => Ok(0),
         }
     }

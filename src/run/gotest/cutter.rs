@@ -52,12 +52,7 @@ pub(super) struct Cutter {
 
 impl Cutter {
     pub(super) fn new(framing: Framing) -> Cutter {
-        Cutter {
-            framing,
-            line: Vec::new(),
-            inside: false,
-            escaped: false,
-        }
+        Cutter { framing, line: Vec::new(), inside: false, escaped: false }
     }
 
     /// Takes some bytes: how many, and the piece they complete.
@@ -84,14 +79,7 @@ impl Cutter {
         if ends {
             self.escaped = false;
             let starts = !std::mem::take(&mut self.inside);
-            return (
-                used,
-                Some(Piece {
-                    bytes: std::mem::take(&mut self.line),
-                    starts,
-                    ends,
-                }),
-            );
+            return (used, Some(Piece { bytes: std::mem::take(&mut self.line), starts, ends }));
         }
         if self.line.len() < LONGEST {
             return (used, None);
@@ -107,15 +95,7 @@ impl Cutter {
         let bytes = std::mem::take(&mut self.line);
         let starts = !std::mem::take(&mut self.inside);
         self.escaped = false;
-        if bytes.is_empty() {
-            None
-        } else {
-            Some(Piece {
-                bytes,
-                starts,
-                ends: false,
-            })
-        }
+        if bytes.is_empty() { None } else { Some(Piece { bytes, starts, ends: false }) }
     }
 }
 

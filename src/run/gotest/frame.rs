@@ -18,31 +18,17 @@ pub(super) enum Frame<'a> {
     /// `=== ATTR`, `=== ARTIFACTS`: something a test says of itself; kept as output.
     Note(&'a str),
     /// `--- PASS: Name (0.00s)`.
-    Report {
-        indent: usize,
-        result: Verdict,
-        name: &'a str,
-        elapsed: Duration,
-    },
+    Report { indent: usize, result: Verdict, name: &'a str, elapsed: Duration },
     /// The last line: `PASS` (true) or `FAIL`.
     End(bool),
     /// It begins like a frame and goes on wrongly.
     Broken(&'static str),
 }
 
-const UPDATES: [&str; 6] = [
-    "=== RUN   ",
-    "=== PAUSE ",
-    "=== CONT  ",
-    "=== NAME  ",
-    "=== ATTR  ",
-    "=== ARTIFACTS ",
-];
-const REPORTS: [(&str, Verdict); 3] = [
-    ("--- PASS: ", Verdict::Pass),
-    ("--- FAIL: ", Verdict::Fail),
-    ("--- SKIP: ", Verdict::Skip),
-];
+const UPDATES: [&str; 6] =
+    ["=== RUN   ", "=== PAUSE ", "=== CONT  ", "=== NAME  ", "=== ATTR  ", "=== ARTIFACTS "];
+const REPORTS: [(&str, Verdict); 3] =
+    [("--- PASS: ", Verdict::Pass), ("--- FAIL: ", Verdict::Fail), ("--- SKIP: ", Verdict::Skip)];
 
 /// Reads a line (without newline) that is a frame from its beginning.
 pub(super) fn whole(line: &[u8]) -> Option<Frame<'_>> {
@@ -57,11 +43,7 @@ pub(super) fn whole(line: &[u8]) -> Option<Frame<'_>> {
     }
     let indent = indent(line);
     let line = &line[4 * indent..];
-    if line.starts_with(b"--- ") {
-        report(line, indent)
-    } else {
-        None
-    }
+    if line.starts_with(b"--- ") { report(line, indent) } else { None }
 }
 
 /// Finds a frame at the end of a line that begins with something else: output without a newline.
@@ -81,9 +63,7 @@ pub(super) fn tail(line: &[u8]) -> Option<(usize, Frame<'_>)> {
 }
 
 fn update(line: &[u8]) -> Option<Frame<'_>> {
-    let prefix = UPDATES
-        .iter()
-        .position(|prefix| line.starts_with(prefix.as_bytes()))?;
+    let prefix = UPDATES.iter().position(|prefix| line.starts_with(prefix.as_bytes()))?;
     let Ok(rest) = std::str::from_utf8(&line[UPDATES[prefix].len()..]) else {
         return Some(Frame::Broken("its name is not UTF-8"));
     };
@@ -106,16 +86,11 @@ fn update(line: &[u8]) -> Option<Frame<'_>> {
 }
 
 fn report(line: &[u8], indent: usize) -> Option<Frame<'_>> {
-    let (prefix, result) = REPORTS
-        .iter()
-        .find(|(prefix, _)| line.starts_with(prefix.as_bytes()))?;
+    let (prefix, result) = REPORTS.iter().find(|(prefix, _)| line.starts_with(prefix.as_bytes()))?;
     let Ok(rest) = std::str::from_utf8(&line[prefix.len()..]) else {
         return Some(Frame::Broken("its name is not UTF-8"));
     };
-    let parts = rest
-        .trim_end()
-        .strip_suffix("s)")
-        .and_then(|rest| rest.rsplit_once(" ("));
+    let parts = rest.trim_end().strip_suffix("s)").and_then(|rest| rest.rsplit_once(" ("));
     let Some((name, seconds)) = parts else {
         return Some(Frame::Broken("it has no duration"));
     };
@@ -127,12 +102,7 @@ fn report(line: &[u8], indent: usize) -> Option<Frame<'_>> {
     if !is_name(name) {
         return Some(Frame::Broken("its name is none"));
     }
-    Some(Frame::Report {
-        indent,
-        result: *result,
-        name,
-        elapsed,
-    })
+    Some(Frame::Report { indent, result: *result, name, elapsed })
 }
 
 /// Go writes no white space into names.
@@ -142,8 +112,7 @@ fn is_name(name: &str) -> bool {
 
 /// Whether the name is a benchmark's: those start and never report an end.
 pub(super) fn is_benchmark(name: &str) -> bool {
-    name.strip_prefix("Benchmark")
-        .is_some_and(|rest| !rest.starts_with(char::is_lowercase))
+    name.strip_prefix("Benchmark").is_some_and(|rest| !rest.starts_with(char::is_lowercase))
 }
 
 /// How many steps of four spaces a line is indented.

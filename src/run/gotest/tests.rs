@@ -17,11 +17,9 @@ fn story(items: &[Item]) -> Vec<String> {
         .iter()
         .filter_map(|item| match item {
             Item::Started { test } => Some(format!("start {test}")),
-            Item::Finished {
-                test,
-                result,
-                elapsed,
-            } => Some(format!("{result:?} {test} {}", elapsed.as_millis())),
+            Item::Finished { test, result, elapsed } => {
+                Some(format!("{result:?} {test} {}", elapsed.as_millis()))
+            }
             Item::Malformed { message } => Some(format!("malformed {message}")),
             Item::Panicked { test, message } => Some(format!("panicked {test:?} {message}")),
             Item::PackageOk => Some("ok".to_owned()),
@@ -86,18 +84,9 @@ fn output_goes_to_the_test_that_wrote_it() {
         );
         assert_eq!(of("TestSubs/a/deep"), "    m_test.go:16: deep log\n");
         assert_eq!(of("TestSubs"), "    m_test.go:21: parent log after\n");
-        assert_eq!(
-            of("TestPar/p2"),
-            "    m_test.go:43: p2 0\n    m_test.go:43: p2 1\n"
-        );
-        assert!(
-            of("TestLookalike").contains("=== RUN   TestGhost\n"),
-            "{framing:?}"
-        );
-        assert!(
-            of("TestLookalike").contains("\u{16}=== RUN   TestGhost3\n"),
-            "{framing:?}"
-        );
+        assert_eq!(of("TestPar/p2"), "    m_test.go:43: p2 0\n    m_test.go:43: p2 1\n");
+        assert!(of("TestLookalike").contains("=== RUN   TestGhost\n"), "{framing:?}");
+        assert!(of("TestLookalike").contains("\u{16}=== RUN   TestGhost3\n"), "{framing:?}");
         assert!(of("TestNoNewline").contains("no newline here"));
     }
 }
@@ -107,14 +96,8 @@ fn panics_timeouts_and_exits_are_told_apart() {
     for (framing, bytes) in [(Framing::Plain, PANIC_119), (Framing::Test2json, PANIC_127)] {
         let (items, running) = parse(framing, bytes);
         let story = story(&items);
-        assert!(
-            story.iter().any(|line| line.contains("panic: boom")),
-            "{story:#?}"
-        );
-        assert!(
-            story.iter().any(|line| line == "Fail TestZPanic/boom 0"),
-            "{story:#?}"
-        );
+        assert!(story.iter().any(|line| line.contains("panic: boom")), "{story:#?}");
+        assert!(story.iter().any(|line| line == "Fail TestZPanic/boom 0"), "{story:#?}");
         assert!(running.is_empty());
         assert!(!items.contains(&Item::PackageFail));
     }
@@ -125,9 +108,7 @@ fn panics_timeouts_and_exits_are_told_apart() {
     assert_eq!(running, ["TestZHang"]);
     let (items, running) = parse(Framing::Test2json, EXIT_127);
     assert!(
-        !items
-            .iter()
-            .any(|item| matches!(item, Item::PackageOk | Item::PackageFail | Item::Panicked { .. }))
+        !items.iter().any(|item| matches!(item, Item::PackageOk | Item::PackageFail | Item::Panicked { .. }))
     );
     assert_eq!(running, ["TestZExit"]);
 }
@@ -145,11 +126,7 @@ fn a_panic_after_output_without_newline_is_seen_and_a_word_about_one_is_not() {
 #[test]
 fn a_child_of_the_same_binary_does_not_end_its_parents_test() {
     for mark in ["", "\u{16}"] {
-        let framing = if mark.is_empty() {
-            Framing::Plain
-        } else {
-            Framing::Test2json
-        };
+        let framing = if mark.is_empty() { Framing::Plain } else { Framing::Test2json };
         let text = format!(
             "{mark}=== RUN   TestA\n{mark}=== RUN   TestA\n{mark}--- PASS: TestA (0.10s)\n{mark}PASS\n\
              {mark}=== RUN   TestB\n{mark}--- PASS: TestB (0.00s)\n{mark}PASS\n\
@@ -174,10 +151,7 @@ fn a_test_that_prints_its_own_start_still_ends() {
 fn runs_repeat_with_count() {
     let once = "=== RUN   TestA\n=== PAUSE TestA\n=== CONT  TestA\n--- PASS: TestA (0.00s)\n";
     let (items, running) = parse(Framing::Plain, format!("{once}{once}PASS\n").as_bytes());
-    assert_eq!(
-        story(&items),
-        ["start TestA", "Pass TestA 0", "start TestA", "Pass TestA 0", "ok"]
-    );
+    assert_eq!(story(&items), ["start TestA", "Pass TestA 0", "start TestA", "Pass TestA 0", "ok"]);
     assert!(running.is_empty());
 }
 
@@ -208,10 +182,8 @@ fn a_line_of_megabytes_comes_in_pieces_and_hides_no_result() {
 
 #[test]
 fn a_machine_that_dies_loses_no_result_that_was_printed() {
-    let (items, running) = parse(
-        Framing::Plain,
-        b"=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\nhal",
-    );
+    let (items, running) =
+        parse(Framing::Plain, b"=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\nhal");
     assert_eq!(story(&items), ["start TestA", "Pass TestA 0", "start TestB"]);
     assert_eq!(output_of(&items, Some("TestB")), "hal");
     assert_eq!(running, ["TestB"]);
@@ -231,10 +203,7 @@ fn impossible_frames_are_output_and_counted_after_a_while() {
     text.push_str("--- PASS: TestA (0.00s)\nPASS\n");
     let (items, _) = parse(Framing::Plain, text.as_bytes());
     assert_eq!(results(&items), ["Pass TestA"]);
-    let malformed: Vec<_> = story(&items)
-        .into_iter()
-        .filter(|line| line.starts_with("malformed"))
-        .collect();
+    let malformed: Vec<_> = story(&items).into_iter().filter(|line| line.starts_with("malformed")).collect();
     assert_eq!(malformed.len(), 51);
     assert_eq!(malformed[50], "malformed and 150 more lines of that kind");
 }
@@ -243,10 +212,7 @@ fn impossible_frames_are_output_and_counted_after_a_while() {
 fn colours_stay_and_marks_go() {
     let text = b"\x16=== RUN   TestA\n\x1b[31mred\x1b[0m\n\x0f    a_test.go:1: bad \x1b\x0e\x0e\n\x16--- FAIL: TestA (0.00s)\n";
     let (items, _) = parse(Framing::Test2json, text);
-    assert_eq!(
-        output_of(&items, Some("TestA")),
-        "\u{1b}[31mred\u{1b}[0m\n    a_test.go:1: bad \u{e}\n"
-    );
+    assert_eq!(output_of(&items, Some("TestA")), "\u{1b}[31mred\u{1b}[0m\n    a_test.go:1: bad \u{e}\n");
 }
 
 /// Text made of what framing is made of, so that collisions are likely.

@@ -55,11 +55,7 @@ pub(super) fn folder(root: &Path, package: &Package) -> Option<String> {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let dir = package.dir.canonicalize().ok()?;
     let relative = dir.strip_prefix(root).ok()?.to_str()?;
-    Some(if relative.is_empty() {
-        ".".to_owned()
-    } else {
-        relative.to_owned()
-    })
+    Some(if relative.is_empty() { ".".to_owned() } else { relative.to_owned() })
 }
 
 /// Whether a relative pattern matches one of the folders. Patterns of import paths are taken to match.
@@ -70,21 +66,14 @@ pub(super) fn any_matches(root: &Path, pattern: &str, known: &[String]) -> bool 
     }
     let stem = pattern.trim_start_matches("./").trim_end_matches('/');
     match stem.strip_suffix("...") {
-        Some(stem) => known
-            .iter()
-            .any(|name| stem.is_empty() || format!("{name}/").starts_with(stem)),
-        None => known
-            .iter()
-            .any(|name| name == stem || (stem.is_empty() && name == ".")),
+        Some(stem) => known.iter().any(|name| stem.is_empty() || format!("{name}/").starts_with(stem)),
+        None => known.iter().any(|name| name == stem || (stem.is_empty() && name == ".")),
     }
 }
 
 /// The known folder that differs least from what was typed, if any is near.
 pub(super) fn nearest<'a>(pattern: &str, known: &'a [String]) -> Option<&'a str> {
-    let typed = pattern
-        .trim_start_matches("./")
-        .trim_end_matches("...")
-        .trim_matches('/');
+    let typed = pattern.trim_start_matches("./").trim_end_matches("...").trim_matches('/');
     let scored = known.iter().map(|name| (distance(typed, name), name.as_str()));
     let (score, name) = scored.min()?;
     let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -101,9 +90,7 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, x) in a.chars().enumerate() {
         let mut corner = std::mem::replace(&mut row[0], i + 1);
         for (j, y) in b.iter().enumerate() {
-            let best = (corner + usize::from(x != *y))
-                .min(row[j] + 1)
-                .min(row[j + 1] + 1);
+            let best = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
             corner = std::mem::replace(&mut row[j + 1], best);
         }
     }
@@ -125,25 +112,12 @@ impl<'a> Listing<'a> {
         environment: &Map<String, Value>,
         all: Vec<Package>,
     ) -> Self {
-        let value = |key: &str| {
-            environment
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let mut facts: Vec<String> = super::VARIABLES
-            .iter()
-            .map(|key| format!("{key}={}", value(key)))
-            .collect();
+        let value = |key: &str| environment.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut facts: Vec<String> =
+            super::VARIABLES.iter().map(|key| format!("{key}={}", value(key))).collect();
         facts.push(format!("arch={} cgo={:?}", request.arch, request.cgo));
         facts.push(format!("tags={:?} ldflags={:?}", request.tags, request.ldflags));
-        facts.extend(
-            request
-                .env
-                .iter()
-                .map(|(key, value)| format!("env {key}={value}")),
-        );
+        facts.extend(request.env.iter().map(|(key, value)| format!("env {key}={value}")));
         let mut files = Vec::new();
         for key in ["GOMOD", "GOWORK"] {
             let file = PathBuf::from(value(key));
@@ -152,25 +126,15 @@ impl<'a> Listing<'a> {
                 files.extend([file, sum].into_iter().filter(|file| file.is_file()));
             }
         }
-        let packages = all
-            .into_iter()
-            .map(|package| (package.import_path.clone(), package))
-            .collect();
-        Listing {
-            request,
-            facts,
-            files,
-            packages,
-        }
+        let packages = all.into_iter().map(|package| (package.import_path.clone(), package)).collect();
+        Listing { request, facts, files, packages }
     }
 
     /// A pattern that selected nothing.
     pub(super) fn unmatched(&self) -> Option<&'a str> {
         let chosen = self.chosen();
-        let folders: Vec<String> = chosen
-            .iter()
-            .filter_map(|package| folder(&self.request.root, package))
-            .collect();
+        let folders: Vec<String> =
+            chosen.iter().filter_map(|package| folder(&self.request.root, package)).collect();
         let patterns = self.request.packages.iter().chain(&self.request.binaries);
         patterns.map(String::as_str).find(|pattern| {
             chosen.is_empty()
@@ -218,9 +182,8 @@ impl<'a> Listing<'a> {
         let mut inputs: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
         let mut facts: BTreeSet<String> = BTreeSet::new();
         let closure = main.deps.iter().filter_map(|path| self.packages.get(path));
-        for part in closure
-            .chain([package])
-            .filter(|part| !part.standard && !part.import_path.ends_with(".test"))
+        for part in
+            closure.chain([package]).filter(|part| !part.standard && !part.import_path.ends_with(".test"))
         {
             match part.module.as_ref().and_then(Module::fixed) {
                 Some(fixed) => drop(facts.insert(fixed)),
