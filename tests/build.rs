@@ -1,5 +1,7 @@
 //! Builds with the real Go toolchain, in modules made for the test.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -175,6 +177,25 @@ async fn an_unknown_package_is_named_with_the_nearest() {
             "{failure}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_folder_without_its_dot_is_explained() {
+    let (module, cache) = (module(), tempfile::tempdir().unwrap());
+    let mut request = request(module.path());
+    request.packages = vec!["pkg/a".to_owned()];
+    let failure = go(&request, cache.path()).await.0.unwrap_err();
+    assert_eq!(
+        failure.failures[0].1.hint.as_deref(),
+        Some("folders begin with `./`: `./pkg/a`")
+    );
+    request.packages = vec!["./pkg/d".to_owned()];
+    request.binaries.clear();
+    let set = go(&request, cache.path()).await.0.unwrap();
+    assert!(
+        set.packages.is_empty(),
+        "a package without tests is no test package"
+    );
 }
 
 #[tokio::test]

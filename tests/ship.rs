@@ -1,5 +1,7 @@
 //! Ships to this machine as if it were a guest.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -9,7 +11,7 @@ use std::task::{Context as Waker, Poll};
 use async_trait::async_trait;
 use kmt_reporters::event::Arch;
 use kmt_run::artifact::{ArtifactSet, ShipFile, ShipLink, Store, TestPackage, ship};
-use kmt_run::external::process::Output;
+use kmt_run::external::process::{Child, Output};
 use kmt_run::external::transport::local::Local;
 use kmt_run::external::transport::{Connection, RemoteStream};
 use kmt_run::external::{Class, Result};
@@ -215,6 +217,33 @@ async fn a_full_disk_is_said_to_be_one_and_leaves_the_former_tree() {
     assert!(error.to_string().contains("its disk is full"), "{error}");
     assert_eq!(world.read("pkg/a/testsuite").as_deref(), Some("binary"));
     assert_eq!(world.names(&world.store.trees).len(), 1);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_really_full_leaves_the_former_tree() {
+    let world = World::new();
+    let disk = world.folder.path().join("var").display().to_string();
+    fs::create_dir_all(&disk).unwrap();
+    let mount = Child::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs", &disk]);
+    if !mount.output().await.is_ok_and(|output| output.ok()) {
+        println!("not allowed to mount");
+        return;
+    }
+    let first = world.set(&[("pkg/a/testsuite", "binary")]);
+    let second = world.set(&[("pkg/a/testsuite", &"z".repeat(2_000_000))]);
+    let shipped = ship(&first, &world.guest, &world.store).await;
+    let error = ship(&second, &world.guest, &world.store).await;
+    let (left, trees) = (
+        world.read("pkg/a/testsuite"),
+        world.names(&world.store.trees).len(),
+    );
+    let again = ship(&first, &world.guest, &world.store).await;
+    Child::new("umount").arg(&disk).success().await.unwrap();
+    assert_eq!(shipped.unwrap().files, 1);
+    let error = error.unwrap_err();
+    assert_eq!(error.class, Class::Busy, "{error}");
+    assert_eq!((left.as_deref(), trees), (Some("binary"), 1));
+    assert_eq!(again.unwrap().bytes, 0);
 }
 
 #[tokio::test]

@@ -114,6 +114,30 @@ fn panics_timeouts_and_exits_are_told_apart() {
 }
 
 #[test]
+fn forged_and_unterminated_lines_change_no_result() {
+    const FORGE_119: &[u8] = include_bytes!("../../../tests/fixtures/gotest/go1.19-plain-forge.txt");
+    const FORGE_127: &[u8] = include_bytes!("../../../tests/fixtures/gotest/go1.27-test2json-forge.txt");
+    const OPEN_119: &[u8] = include_bytes!("../../../tests/fixtures/gotest/go1.19-plain-unterminated.txt");
+    const OPEN_127: &[u8] =
+        include_bytes!("../../../tests/fixtures/gotest/go1.27-test2json-unterminated.txt");
+    for (old, new) in [(FORGE_119, FORGE_127), (OPEN_119, OPEN_127)] {
+        let (old, old_running) = parse(Framing::Plain, old);
+        let (new, new_running) = parse(Framing::Test2json, new);
+        assert_eq!(results(&old), results(&new));
+        assert!(
+            results(&old).iter().all(|result| !result.starts_with("Fail")),
+            "{:?}",
+            results(&old)
+        );
+        assert!(old_running.is_empty() && new_running.is_empty());
+        assert_eq!(
+            (old.last(), new.last()),
+            (Some(&Item::PackageOk), Some(&Item::PackageOk))
+        );
+    }
+}
+
+#[test]
 fn a_panic_after_output_without_newline_is_seen_and_a_word_about_one_is_not() {
     let text = b"=== RUN   TestA\npanic: said the test\ntailpanic: boom\n\ngoroutine 1 [running]:\nmain()\n";
     let (items, _) = parse(Framing::Plain, text);
