@@ -1,8 +1,9 @@
 //! Installing packages by apt, from Debian's own archive.
 //!
-//! One peculiarity: where `qemu-utils` already comes from backports, `qemu-system-x86` must come from there as well, since
-//! the two break each other across versions. Backports is then used for this one call, from a folder of our own that is
-//! removed at once, also after a failure; `/etc/apt` and apt's lists stay as they were.
+//! One peculiarity: where `qemu-utils` already comes from backports, `qemu-system-x86` must come from there
+//! as well, since the two break each other across versions. Backports is then used for this one call, from a
+//! folder of our own that is removed at once, also after a failure; `/etc/apt` and apt's lists stay as they
+//! were.
 
 use std::fs;
 use std::io;
@@ -32,7 +33,8 @@ pub(crate) fn codename(os_release: &str) -> String {
 pub(crate) fn names(missing: &[&str]) -> Vec<String> {
     let mut names: Vec<String> = missing.iter().map(|name| (*name).to_owned()).collect();
     if missing.contains(&"libvirt-daemon-system") && !host::has_systemd() {
-        // Otherwise its first alternative is taken, which brings (or upgrades) systemd where systemd does not run.
+        // Otherwise its first alternative is taken, which brings (or upgrades) systemd where systemd does not
+        // run.
         names.push("libvirt-daemon-system-sysv".to_owned());
     }
     names
@@ -47,7 +49,8 @@ pub(crate) fn install(names: &[String], suite: Option<&str>) -> Result<(), Strin
         }
     };
     let options = own.as_ref().map(OwnSources::options).unwrap_or_default();
-    // A broken source of somebody else must not stop us: what counts is whether the packages can be installed.
+    // A broken source of somebody else must not stop us: what counts is whether the packages can be
+    // installed.
     if !succeeds(apt(&options).arg("update")) {
         eprintln!("warning: `apt-get update` had errors; going on with what it could read");
     }

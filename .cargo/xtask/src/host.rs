@@ -1,6 +1,7 @@
 //! Questions about this machine. Nothing here changes anything.
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -79,10 +80,11 @@ fn is_closed(mode: u32, gid: u32, kvm: Option<u32>) -> bool {
     !open_to_all && !open_to_group
 }
 
-/// Whether a file of `/etc/subuid`'s kind gives `user` ids enough.
-pub(crate) fn has_subids(file: &str, user: &str) -> bool {
-    fs::read_to_string(file)
-        .is_ok_and(|text| subids(&text).any(|(who, _, count)| who == user && count >= SUBIDS))
+/// The ids that a file of `/etc/subuid`'s kind gives `user`, if they are enough.
+pub(crate) fn subid_range(file: &str, user: &str) -> Option<Range<u64>> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut rows = subids(&text).filter(|(who, _, count)| *who == user && *count >= SUBIDS);
+    rows.next().map(|(_, start, count)| start..start + count)
 }
 
 /// Where a new range of subordinate ids can start, free in all the files given.

@@ -1,7 +1,7 @@
 //! `cargo xtask`: everything a machine needs before, and every way to run, kmt-run's own checks.
 //!
-//! This package builds with the standard library alone, because it runs on machines that have only Rust and gcc: it is
-//! what installs libvirt, so it must not link to it. One file a concern:
+//! This package builds with the standard library alone, because it runs on machines that have only Rust and
+//! gcc: it is what installs libvirt, so it must not link to it. One file a concern:
 //!
 //! | file | what it owns |
 //! |---|---|
@@ -44,6 +44,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // What follows names files below the repository; setup alone can also be called by sudo from elsewhere.
+    if !matches!(task, Task::Help | Task::Setup(_))
+        && let Err(error) = std::env::set_current_dir(tasks::repository())
+    {
+        eprintln!("error: cannot enter {}: {error}", tasks::repository().display());
+        return ExitCode::FAILURE;
+    }
     let done = match task {
         Task::Help => {
             println!("{}", args::HELP);

@@ -94,9 +94,12 @@ pub(crate) const TABLE: &[Package] = &[
     tool(Need::Run, "golang-go", "go", "builds the suites"),
     tool(Need::Test, "iproute2", "ip", "network namespaces of tests"),
     package(Need::Test, "golang-github-cilium-ebpf-dev", "a live test runs this foreign suite"),
+    package(Need::Test, "golang-github-frankban-quicktest-dev", "which that suite's tests import"),
+    package(Need::Test, "golang-github-google-go-cmp-dev", "which that suite's tests import"),
 ];
 
-/// What of [`TABLE`] is missing for `need`. `installed` maps a package to its version; `has_command` looks into `PATH`.
+/// What of [`TABLE`] is missing for `need`. `installed` maps a package to its version; `has_command` looks
+/// into `PATH`.
 pub(crate) fn missing(
     need: Need,
     installed: &BTreeMap<String, String>,
@@ -113,7 +116,8 @@ pub(crate) fn missing(
 /// The `-f` that [`parse_dpkg`] reads.
 pub(crate) const DPKG_FORMAT: &str = "${Package} ${db:Status-Status} ${Version}\\n";
 
-/// Reads the output of `dpkg-query -W -f` [`DPKG_FORMAT`]: what is really installed, not merely known or half removed.
+/// Reads the output of `dpkg-query -W -f` [`DPKG_FORMAT`]: what is really installed, not merely known or half
+/// removed.
 pub(crate) fn parse_dpkg(text: &str) -> BTreeMap<String, String> {
     let row = |line: &str| {
         let mut words = line.split_whitespace();

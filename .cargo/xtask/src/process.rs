@@ -190,7 +190,9 @@ mod tests {
     #[test]
     fn a_child_past_its_limit_is_ended_with_its_children() {
         // The shell and its children ignore TERM.
-        let mut running = words(&["sh", "-c", "trap '' TERM; sleep 47 & sleep 48"]).spawn().expect("sh starts");
+        let mut running = words(&["sh", "-c", "trap '' TERM; sleep 47 & sleep 48"])
+            .spawn()
+            .expect("sh starts");
         thread::sleep(Duration::from_millis(300));
         let below = descendants(running.id());
         assert_eq!(below.len(), 2, "{below:?}");

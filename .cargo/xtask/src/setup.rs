@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: what this machine lacks, and mending it.
 //!
-//! First everything is looked at ([`lacks`]), without one call to apt; where nothing is missing nothing happens and nothing
-//! is said. What only root can do is done by this same program, called again through sudo, so that there is one way and
-//! one list. Nothing is ever removed.
+//! First everything is looked at ([`lacks`]), without one call to apt; where nothing is missing nothing
+//! happens and nothing is said. What only root can do is done by this same program, called again through
+//! sudo, so that there is one way and one list. Nothing is ever removed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -26,7 +26,8 @@ pub(crate) enum Mode {
     Check,
 }
 
-/// One thing that this machine lacks. All of it is root's to mend, except [`Lack::UserNamespaces`], which the owner decides.
+/// One thing that this machine lacks. All of it is root's to mend, except [`Lack::UserNamespaces`], which the
+/// owner decides.
 #[derive(Debug)]
 enum Lack {
     Packages {
@@ -100,7 +101,7 @@ impl Lack {
             Self::Kvm => open_kvm(),
             Self::SubIds { user } => {
                 println!("setup: giving user {user} subordinate ids");
-                check(command("usermod").args(subid_arguments()).arg(user))
+                give_subids(user)
             }
             Self::Daemon => start_daemon(),
             Self::UserNamespaces { .. } => Err(format!(
@@ -128,7 +129,8 @@ pub(crate) fn task(wanted: &Wanted) -> Result<u8, String> {
     }
 }
 
-/// Makes this machine ready, or says exactly what somebody with more rights has to run. Silent when nothing is missing.
+/// Makes this machine ready, or says exactly what somebody with more rights has to run. Silent when nothing
+/// is missing.
 pub(crate) fn ready(need: Need) -> Result<(), String> {
     ready_for(need, ordinary_user().as_deref())
 }
@@ -162,15 +164,10 @@ fn lacks(need: Need, user: Option<&str>) -> Vec<Lack> {
     if host::kvm_is_closed() {
         found.push(Lack::Kvm);
     }
-    if let Some(user) = user.filter(|user| *user != "root") {
-        if !["/etc/subuid", "/etc/subgid"]
-            .iter()
-            .all(|file| host::has_subids(file, user))
-        {
-            found.push(Lack::SubIds {
-                user: user.to_owned(),
-            });
-        }
+    if let Some(user) = user.filter(|user| *user != "root" && !has_subids(user)) {
+        found.push(Lack::SubIds {
+            user: user.to_owned(),
+        });
     }
     // For an ordinary user the session's daemon starts by itself.
     if host::is_root() && !host::answers(host::LIBVIRT_SOCKET) {
@@ -199,7 +196,8 @@ fn missing_packages(need: Need) -> Option<Lack> {
     (!missing.is_empty()).then_some(Lack::Packages { missing, suite })
 }
 
-/// As root: mends one thing after the other, and looks again after each, since packages bring groups and daemons.
+/// As root: mends one thing after the other, and looks again after each, since packages bring groups and
+/// daemons.
 fn mend(need: Need, user: Option<&str>) -> Result<(), String> {
     let _one_at_a_time = lock("/run/lock/kmt-run-setup.lock");
     for round in 0.. {
@@ -257,7 +255,8 @@ fn through_sudo(need: Need, user: Option<&str>) -> Result<(), String> {
     Err(text.trim_end().to_owned())
 }
 
-/// What makes things faster but is the user's own decision. Said only after something was mended, or by `--check`.
+/// What makes things faster but is the user's own decision. Said only after something was mended, or by
+/// `--check`.
 fn suggest(user: Option<&str>) {
     let Some(user) = user.filter(|user| *user != "root") else {
         return;
@@ -306,6 +305,21 @@ fn start_daemon() -> Result<(), String> {
         thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+fn has_subids(user: &str) -> bool {
+    ["/etc/subuid", "/etc/subgid"]
+        .iter()
+        .all(|file| host::subid_range(file, user).is_some())
+}
+
+/// Gives a user subordinate ids, unless it has them.
+pub(crate) fn give_subids(user: &str) -> Result<(), String> {
+    if has_subids(user) {
+        Ok(())
+    } else {
+        check(command("usermod").args(subid_arguments()).arg(user))
+    }
 }
 
 /// What `usermod` takes to give a user a range that nobody has.
