@@ -23,9 +23,7 @@ pub(crate) fn backports_suite(version: &str, codename: &str) -> Option<String> {
 
 /// Debian's name for the installed release, from the text of `/etc/os-release`.
 pub(crate) fn codename(os_release: &str) -> String {
-    let value = os_release
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let value = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     value.unwrap_or_default().trim_matches('"').to_owned()
 }
 
@@ -54,31 +52,15 @@ pub(crate) fn install(names: &[String], suite: Option<&str>) -> Result<(), Strin
     if !succeeds(apt(&options).arg("update")) {
         eprintln!("warning: `apt-get update` had errors; going on with what it could read");
     }
-    check(
-        apt(&options)
-            .args(["-y", "-qq", "--no-install-recommends", "install"])
-            .args(names),
-    )
+    check(apt(&options).args(["-y", "-qq", "--no-install-recommends", "install"]).args(names))
 }
 
 fn apt(options: &[String]) -> Command {
     let mut child = command("apt-get");
     child.env("DEBIAN_FRONTEND", "noninteractive");
-    child.args([
-        "-o",
-        "DPkg::Lock::Timeout=300",
-        "-o",
-        "Dpkg::Use-Pty=0",
-        "-o",
-        "Acquire::Retries=3",
-    ]);
+    child.args(["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3"]);
     // Keeps a configuration file that somebody changed; without this dpkg asks.
-    child.args([
-        "-o",
-        "Dpkg::Options::=--force-confdef",
-        "-o",
-        "Dpkg::Options::=--force-confold",
-    ]);
+    child.args(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
     child.args(options.iter().flat_map(|option| ["-o", option]));
     child
 }
@@ -90,9 +72,7 @@ struct OwnSources {
 
 impl OwnSources {
     fn new(suite: &str) -> io::Result<Self> {
-        let own = Self {
-            folder: std::env::temp_dir().join(format!("kmt-apt-{}", std::process::id())),
-        };
+        let own = Self { folder: std::env::temp_dir().join(format!("kmt-apt-{}", std::process::id())) };
         let parts = own.folder.join("sources.list.d");
         fs::create_dir(&own.folder)?;
         fs::create_dir(&parts)?;
@@ -131,10 +111,7 @@ impl Drop for OwnSources {
 fn copy_sources(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path
-            .extension()
-            .is_some_and(|end| end == "list" || end == "sources")
-        {
+        if path.extension().is_some_and(|end| end == "list" || end == "sources") {
             fs::copy(&path, to.join(entry.file_name()))?;
         }
     }

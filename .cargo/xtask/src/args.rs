@@ -13,7 +13,7 @@ cargo xtask: set up, show and check kmt-run
   cargo xtask setup                 install what is missing; says nothing when nothing is
               [--for build|run|test]  only as much as that needs (default: test; each contains the ones before)
               [--check]               only say what is missing; exit 1 when something is
-              [--user NAME]           as root: make this user ready too (default: who called sudo)
+              [--user NAME]           as root: make this user ready instead
   cargo xtask soak                  set up, then what takes too long for the gate
   cargo xtask bench [NAME]          run a benchmark; without a name, list them
 
@@ -54,7 +54,7 @@ pub(crate) struct Wanted {
     pub(crate) need: Need,
     /// Mend, or only look.
     pub(crate) mode: Mode,
-    /// The ordinary user to make ready, when root asks.
+    /// The ordinary user to make ready instead of the caller.
     pub(crate) user: Option<String>,
 }
 
@@ -63,11 +63,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
     let Some((task, rest)) = words.split_first() else {
         return Ok(Task::Help);
     };
-    if rest
-        .iter()
-        .take_while(|word| *word != "--")
-        .any(|word| word == "--help" || word == "-h")
-    {
+    if rest.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
         return Ok(Task::Help);
     }
     match task.as_str() {
@@ -78,9 +74,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
         "soak" => nothing_more(task, rest).map(|()| Task::Soak),
         "bench" => match rest {
             [] => Ok(Task::Bench { name: None }),
-            [name] if !name.starts_with('-') => Ok(Task::Bench {
-                name: Some(name.clone()),
-            }),
+            [name] if !name.starts_with('-') => Ok(Task::Bench { name: Some(name.clone()) }),
             _ => Err("`bench` takes one name".to_owned()),
         },
         other => Err(format!("unknown task `{other}`")),
@@ -88,21 +82,11 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
 }
 
 fn parse_setup(words: &[String]) -> Result<Wanted, String> {
-    let mut wanted = Wanted {
-        need: Need::Test,
-        mode: Mode::Mend,
-        user: None,
-    };
+    let mut wanted = Wanted { need: Need::Test, mode: Mode::Mend, user: None };
     let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {
-        let (flag, inline) = word
-            .split_once('=')
-            .map_or((word, None), |(flag, value)| (flag, Some(value)));
-        let mut value = || {
-            inline
-                .or_else(|| words.next())
-                .ok_or_else(|| format!("`{flag}` needs a value"))
-        };
+        let (flag, inline) = word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value)));
+        let mut value = || inline.or_else(|| words.next()).ok_or_else(|| format!("`{flag}` needs a value"));
         match flag {
             "--for" => wanted.need = value()?.parse()?,
             "--user" => wanted.user = Some(value()?.to_owned()),
@@ -116,12 +100,10 @@ fn parse_setup(words: &[String]) -> Result<Wanted, String> {
 fn parse_demo(words: &[String]) -> Result<Task, String> {
     match words.split_first() {
         None => Ok(Task::Demo { extra: Vec::new() }),
-        Some((dashes, extra)) if dashes == "--" => Ok(Task::Demo {
-            extra: extra.to_vec(),
-        }),
-        Some((word, _)) => Err(format!(
-            "`demo` does not know `{word}`; what is meant for kmt-run goes behind `--`"
-        )),
+        Some((dashes, extra)) if dashes == "--" => Ok(Task::Demo { extra: extra.to_vec() }),
+        Some((word, _)) => {
+            Err(format!("`demo` does not know `{word}`; what is meant for kmt-run goes behind `--`"))
+        }
     }
 }
 
@@ -130,10 +112,7 @@ fn parse_test(words: &[String]) -> Result<Task, String> {
         words.iter().cloned().partition(|word| word.starts_with('-'));
     match flags.iter().find(|flag| *flag != "--list") {
         Some(flag) => Err(format!("`test` does not know `{flag}`")),
-        None => Ok(Task::Test {
-            groups,
-            list: !flags.is_empty(),
-        }),
+        None => Ok(Task::Test { groups, list: !flags.is_empty() }),
     }
 }
 
@@ -162,20 +141,9 @@ mod tests {
 
     #[test]
     fn setup_takes_its_flags_in_both_spellings() {
-        let wanted = Wanted {
-            need: Need::Run,
-            mode: Mode::Check,
-            user: Some("alice".to_owned()),
-        };
-        assert_eq!(
-            read("setup --for run --check --user alice"),
-            Ok(Task::Setup(wanted))
-        );
-        let wanted = Wanted {
-            need: Need::Build,
-            mode: Mode::Mend,
-            user: None,
-        };
+        let wanted = Wanted { need: Need::Run, mode: Mode::Check, user: Some("alice".to_owned()) };
+        assert_eq!(read("setup --for run --check --user alice"), Ok(Task::Setup(wanted)));
+        let wanted = Wanted { need: Need::Build, mode: Mode::Mend, user: None };
         assert_eq!(read("setup --for=build"), Ok(Task::Setup(wanted)));
     }
 
@@ -189,13 +157,7 @@ mod tests {
     fn test_takes_groups_and_list() {
         let groups = vec!["fmt".to_owned(), "unit".to_owned()];
         assert_eq!(read("test fmt unit"), Ok(Task::Test { groups, list: false }));
-        assert_eq!(
-            read("test --list"),
-            Ok(Task::Test {
-                groups: Vec::new(),
-                list: true
-            })
-        );
+        assert_eq!(read("test --list"), Ok(Task::Test { groups: Vec::new(), list: true }));
     }
 
     #[test]

@@ -42,13 +42,7 @@ const fn group(
     run: fn(&Clock) -> Result<(), String>,
     about: &'static str,
 ) -> Group {
-    Group {
-        name,
-        about,
-        minutes,
-        need,
-        run,
-    }
+    Group { name, about, minutes, need, run }
 }
 
 /// The gate, in its order.
@@ -91,30 +85,19 @@ pub(crate) fn task(names: &[String], list: bool) -> Result<u8, String> {
     let need = chosen.iter().map(|group| group.need).max().unwrap_or(Need::Build);
     setup::ready(need)?;
     if names.is_empty() && !host::is_root() {
-        println!(
-            "note: {} is no root, so the gate's half as root is not run",
-            host::user_name()
-        );
+        println!("note: {} is no root, so the gate's half as root is not run", host::user_name());
     }
     Ok(run(&chosen, BUDGET))
 }
 
 fn contents() -> String {
-    let rows = GATE
-        .iter()
-        .map(|group| format!("{:<8} {:>2} min  {}\n", group.name, group.minutes, group.about));
-    format!(
-        "{}all      {:>2} min",
-        rows.collect::<String>(),
-        BUDGET.as_secs() / 60
-    )
+    let rows =
+        GATE.iter().map(|group| format!("{:<8} {:>2} min  {}\n", group.name, group.minutes, group.about));
+    format!("{}all      {:>2} min", rows.collect::<String>(), BUDGET.as_secs() / 60)
 }
 
 fn choose(names: &[String], root: bool) -> Result<Vec<&'static Group>, String> {
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| GATE.iter().all(|group| group.name != **name))
-    {
+    if let Some(unknown) = names.iter().find(|name| GATE.iter().all(|group| group.name != **name)) {
         let known = GATE.iter().map(|group| group.name).collect::<Vec<_>>().join(", ");
         return Err(format!("there is no group `{unknown}`\nhint: {known}"));
     }
@@ -142,21 +125,12 @@ pub(crate) fn run(groups: &[&Group], budget: Duration) -> u8 {
     for group in groups {
         let start = Instant::now();
         let deadline = (start + Duration::from_mins(group.minutes)).min(begun + budget);
-        println!(
-            "\n== {}: {} (at most {} s)",
-            group.name,
-            group.about,
-            (deadline - start).as_secs()
-        );
+        println!("\n== {}: {} (at most {} s)", group.name, group.about, (deadline - start).as_secs());
         let result = (group.run)(&Clock { deadline });
         if let Err(error) = &result {
             println!("FAILED {}: {error}", group.name);
         }
-        outcomes.push(Outcome {
-            name: group.name,
-            took: start.elapsed(),
-            result,
-        });
+        outcomes.push(Outcome { name: group.name, took: start.elapsed(), result });
     }
     println!("\n{}", summary(&outcomes, budget));
     u8::from(outcomes.iter().any(|outcome| outcome.result.is_err()))
@@ -168,23 +142,12 @@ fn summary(outcomes: &[Outcome], budget: Duration) -> String {
     let mut total = Duration::ZERO;
     for Outcome { name, took, result } in outcomes {
         let word = if result.is_ok() { "ok" } else { "FAILED" };
-        let cause = result
-            .as_ref()
-            .err()
-            .map(|error| format!("  {}", error.lines().next().unwrap_or_default()));
-        text += &format!(
-            "{name:<8} {word:<6} {:>7.1} s{}\n",
-            took.as_secs_f64(),
-            cause.unwrap_or_default()
-        );
+        let cause =
+            result.as_ref().err().map(|error| format!("  {}", error.lines().next().unwrap_or_default()));
+        text += &format!("{name:<8} {word:<6} {:>7.1} s{}\n", took.as_secs_f64(), cause.unwrap_or_default());
         total += *took;
     }
-    text += &format!(
-        "{:<15} {:>7.1} s of {} s\n",
-        "total",
-        total.as_secs_f64(),
-        budget.as_secs()
-    );
+    text += &format!("{:<15} {:>7.1} s of {} s\n", "total", total.as_secs_f64(), budget.as_secs());
     let failed = outcomes.iter().filter(|outcome| outcome.result.is_err()).count();
     text + &format!("{} passed, {failed} failed", outcomes.len() - failed)
 }
@@ -194,27 +157,12 @@ fn fmt(clock: &Clock) -> Result<(), String> {
 }
 
 fn clippy(clock: &Clock) -> Result<(), String> {
-    let line = [
-        "cargo",
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let line = ["cargo", "clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
     clock.check(&mut words(&line))
 }
 
 fn doc(clock: &Clock) -> Result<(), String> {
-    let mut child = words(&[
-        "cargo",
-        "doc",
-        "--no-deps",
-        "--workspace",
-        "--document-private-items",
-    ]);
+    let mut child = words(&["cargo", "doc", "--no-deps", "--workspace", "--document-private-items"]);
     clock.check(child.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
@@ -250,12 +198,7 @@ fn fixture(clock: &Clock) -> Result<(), String> {
     }
     for arch in FIXTURE_ARCHES {
         let go = |line: &[&str]| {
-            clock.check(
-                words(line)
-                    .current_dir(FIXTURE)
-                    .env("GOARCH", arch)
-                    .env("CGO_ENABLED", "0"),
-            )
+            clock.check(words(line).current_dir(FIXTURE).env("GOARCH", arch).env("CGO_ENABLED", "0"))
         };
         go(&["go", "vet", "./..."])?;
         go(&["go", "build", "-o", "/dev/null", "./..."])?;
@@ -316,10 +259,7 @@ mod tests {
         let chosen = choose(&["unit".to_owned(), "fmt".to_owned()], true).expect("both exist");
         assert_eq!(names(&chosen), ["fmt", "unit"]);
         let error = choose(&["unti".to_owned()], true).err().expect("unknown");
-        assert!(
-            error.contains("`unti`") && error.contains("unit, fixture"),
-            "{error}"
-        );
+        assert!(error.contains("`unti`") && error.contains("unit, fixture"), "{error}");
     }
 
     #[test]
@@ -332,13 +272,7 @@ mod tests {
 
     #[test]
     fn a_group_past_the_budget_is_ended_and_fails() {
-        let slow = group(
-            "slow",
-            1,
-            Need::Build,
-            |clock| clock.check(&mut words(&["sleep", "30"])),
-            "",
-        );
+        let slow = group("slow", 1, Need::Build, |clock| clock.check(&mut words(&["sleep", "30"])), "");
         let begun = Instant::now();
         assert_eq!(run(&[&slow], Duration::from_millis(100)), 1);
         assert!(begun.elapsed() < Duration::from_secs(10));
@@ -346,18 +280,9 @@ mod tests {
 
     #[test]
     fn the_last_line_is_the_counts_alone() {
-        let outcome = |name, result| Outcome {
-            name,
-            took: Duration::from_millis(1500),
-            result,
-        };
-        let text = summary(
-            &[
-                outcome("fmt", Ok(())),
-                outcome("unit", Err("2 tests\nmore".to_owned())),
-            ],
-            BUDGET,
-        );
+        let outcome = |name, result| Outcome { name, took: Duration::from_millis(1500), result };
+        let text =
+            summary(&[outcome("fmt", Ok(())), outcome("unit", Err("2 tests\nmore".to_owned()))], BUDGET);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "fmt      ok         1.5 s");
         assert_eq!(lines[1], "unit     FAILED     1.5 s  2 tests");

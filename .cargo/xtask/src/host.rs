@@ -31,26 +31,18 @@ pub(crate) fn is_root() -> bool {
 /// Our own name, or the number where the user has none.
 pub(crate) fn user_name() -> String {
     let name = output(&mut words(&["id", "-un"])).unwrap_or_default();
-    if name.trim().is_empty() {
-        uid().to_string()
-    } else {
-        name.trim().to_owned()
-    }
+    if name.trim().is_empty() { uid().to_string() } else { name.trim().to_owned() }
 }
 
 /// The ordinary user behind `sudo`, if root was reached that way.
 pub(crate) fn sudo_user() -> Option<String> {
-    std::env::var("SUDO_USER")
-        .ok()
-        .filter(|name| !name.is_empty() && name != "root")
+    std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty() && name != "root")
 }
 
 /// Whether somebody listens on this socket. A refusal by its mode counts: the daemon is there.
 pub(crate) fn answers(socket: &str) -> bool {
-    UnixStream::connect(socket).map_or_else(
-        |error| error.kind() == std::io::ErrorKind::PermissionDenied,
-        |_| true,
-    )
+    UnixStream::connect(socket)
+        .map_or_else(|error| error.kind() == std::io::ErrorKind::PermissionDenied, |_| true)
 }
 
 /// Whether systemd runs this machine (not merely: is installed).
@@ -60,11 +52,7 @@ pub(crate) fn has_systemd() -> bool {
 
 /// The id of a group.
 pub(crate) fn group_id(name: &str) -> Option<u32> {
-    output(&mut words(&["getent", "group", name]))?
-        .split(':')
-        .nth(2)?
-        .parse()
-        .ok()
+    output(&mut words(&["getent", "group", name]))?.split(':').nth(2)?.parse().ok()
 }
 
 /// Whether `/dev/kvm` exists but is closed to the group that QEMU's own user is in.
@@ -89,10 +77,7 @@ pub(crate) fn subid_range(file: &str, user: &str) -> Option<Range<u64>> {
 
 /// Where a new range of subordinate ids can start, free in all the files given.
 pub(crate) fn free_subids(texts: &[String]) -> u64 {
-    let ends = texts
-        .iter()
-        .flat_map(|text| subids(text))
-        .map(|(_, start, count)| start + count);
+    let ends = texts.iter().flat_map(|text| subids(text)).map(|(_, start, count)| start + count);
     ends.fold(100_000, u64::max)
 }
 
@@ -100,33 +85,31 @@ pub(crate) fn free_subids(texts: &[String]) -> u64 {
 fn subids(text: &str) -> impl Iterator<Item = (&str, u64, u64)> {
     text.lines().filter_map(|line| {
         let mut parts = line.trim().split(':');
-        Some((
-            parts.next()?,
-            parts.next()?.parse().ok()?,
-            parts.next()?.parse().ok()?,
-        ))
+        Some((parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     })
 }
 
 /// A kernel switch that keeps ordinary users from making user namespaces, and the command that opens it.
 pub(crate) fn closed_userns() -> Option<&'static str> {
-    let reads = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
     if reads("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         return Some("sysctl -w kernel.unprivileged_userns_clone=1");
-    }
-    if reads("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        return Some("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0");
     }
     reads("/proc/sys/user/max_user_namespaces", "0").then_some("sysctl -w user.max_user_namespaces=15000")
 }
 
+/// AppArmor's switch (Ubuntu), under which programs with a profile, as mmdebstrap may have, still work.
+pub(crate) fn hampered_userns() -> Option<&'static str> {
+    let closed = reads("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1");
+    closed.then_some("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
+}
+
+fn reads(path: &str, value: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
+}
+
 /// Where kmt-run keeps images and runs: `KMT_HOME`, else root's or the user's own place.
 pub(crate) fn kmt_home() -> PathBuf {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(home) = set("KMT_HOME") {
         return home;
     }
@@ -155,18 +138,8 @@ mod tests {
     fn subordinate_ids_are_read_and_given_out_past_the_last() {
         let text = "alice:100000:65536\nbroken\nbob:165536:1000\n# carol:1:2\n";
         let rows: Vec<_> = subids(text).collect();
-        assert_eq!(
-            rows,
-            [
-                ("alice", 100_000, 65536),
-                ("bob", 165_536, 1000),
-                ("# carol", 1, 2)
-            ]
-        );
-        assert_eq!(
-            free_subids(&[text.to_owned(), "dora:300000:65536".to_owned()]),
-            365_536
-        );
+        assert_eq!(rows, [("alice", 100_000, 65536), ("bob", 165_536, 1000), ("# carol", 1, 2)]);
+        assert_eq!(free_subids(&[text.to_owned(), "dora:300000:65536".to_owned()]), 365_536);
         assert_eq!(free_subids(&[]), 100_000);
     }
 }

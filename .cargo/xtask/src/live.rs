@@ -28,27 +28,16 @@ pub(crate) fn as_ordinary_user(clock: &Clock) -> Result<(), String> {
     if !host::is_root() {
         return clock.check(&mut live_tests("live", "live"));
     }
-    let _one_at_a_time = setup::lock("/run/lock/kmt-run-user.lock");
+    let _one_at_a_time = setup::lock("/run/kmt-run-user.lock");
     let test = build(clock)?;
     let user = User::make()?;
-    user.furnish(&test)
-        .map_err(|error| format!("cannot furnish {}: {error}", user.home.display()))?;
+    user.furnish(&test).map_err(|error| format!("cannot furnish {}: {error}", user.home.display()))?;
     clock.check(&mut user.call())
 }
 
 /// Builds kmt-run and the live tests; the path of the test program.
 fn build(clock: &Clock) -> Result<PathBuf, String> {
-    let line = [
-        "cargo",
-        "test",
-        "--package",
-        "kmt-run",
-        "--features",
-        "live",
-        "--test",
-        "live",
-        "--no-run",
-    ];
+    let line = ["cargo", "test", "--package", "kmt-run", "--features", "live", "--test", "live", "--no-run"];
     clock.check(&mut words(&line))?;
     let messages = output(words(&line).args(["--quiet", "--message-format", "json"])).unwrap_or_default();
     test_program(&messages).ok_or_else(|| "cargo does not say where the test `live` lies".to_owned())
@@ -78,14 +67,7 @@ impl User {
             println!("removing user {NAME}, left over from a run that was killed");
             drop(left_over);
         }
-        let mut add = words(&[
-            "useradd",
-            "--create-home",
-            "--shell",
-            "/bin/sh",
-            "--comment",
-            COMMENT,
-        ]);
+        let mut add = words(&["useradd", "--create-home", "--shell", "/bin/sh", "--comment", COMMENT]);
         if host::group_id("kvm").is_some() {
             add.args(["--groups", "kvm"]);
         }
@@ -162,23 +144,12 @@ impl User {
 
     /// The call of the tests: in the copy of the repository, with nothing of root's environment.
     fn call(&self) -> Command {
-        let mut child = words(&["runuser", "-u", NAME, "--"]);
-        child
-            .arg(self.program("live"))
-            .arg("--test-threads=1")
-            .stdin(Stdio::null());
+        let mut child = words(&["/usr/sbin/runuser", "-u", NAME, "--"]);
+        child.arg(self.program("live")).arg("--test-threads=1").stdin(Stdio::null());
         child.current_dir(self.repository()).env_clear();
-        child
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("LANG", "C.UTF-8")
-            .env("RUST_BACKTRACE", "1");
-        child
-            .env("HOME", &self.home)
-            .env("USER", NAME)
-            .env("LOGNAME", NAME);
-        child
-            .env("KMT_HOME", self.kmt_home())
-            .env("CARGO_MANIFEST_DIR", self.repository());
+        child.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8").env("RUST_BACKTRACE", "1");
+        child.env("HOME", &self.home).env("USER", NAME).env("LOGNAME", NAME);
+        child.env("KMT_HOME", self.kmt_home()).env("CARGO_MANIFEST_DIR", self.repository());
         for name in ["CARGO_BIN_EXE_kmt-run", "NEXTEST_BIN_EXE_kmt-run"] {
             child.env(name, self.program("kmt-run"));
         }
@@ -189,9 +160,7 @@ impl User {
     fn processes(&self) -> Vec<u32> {
         let ids = host::subid_range("/etc/subuid", NAME).unwrap_or(0..0);
         let is_its = |uid: u32| uid == self.id || ids.contains(&u64::from(uid));
-        processes()
-            .filter(|pid| owner(*pid).is_some_and(is_its))
-            .collect()
+        processes().filter(|pid| owner(*pid).is_some_and(is_its)).collect()
     }
 }
 
@@ -207,11 +176,7 @@ impl Drop for User {
         }
         // userdel leaves what is not the user's own: files under its subordinate ids, our links to images.
         if self.home.ends_with(NAME) {
-            succeeds(
-                command("rm")
-                    .args(["-rf", "--one-file-system", "--"])
-                    .arg(&self.home),
-            );
+            succeeds(command("rm").args(["-rf", "--one-file-system", "--"]).arg(&self.home));
         }
         if let Err(error) = check(words(&["userdel", NAME]).stdout(Stdio::null())) {
             eprintln!("warning: user {NAME} is left over: {error}");
@@ -234,13 +199,7 @@ fn owner(pid: u32) -> Option<u32> {
     if status.contains("\nState:\tZ") {
         return None;
     }
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// Reads a row of `/etc/passwd`: user, group and home of our user, nothing, or an error for somebody else's.
@@ -250,16 +209,10 @@ fn parse_passwd(row: &str) -> Result<Option<(u32, u32, PathBuf)>, String> {
     }
     let fields: Vec<&str> = row.trim().split(':').collect();
     if fields.get(4).map(|comment| comment.trim_end_matches(',')) != Some(COMMENT) {
-        return Err(format!(
-            "user {NAME} exists and is not ours: its comment is not `{COMMENT}`"
-        ));
+        return Err(format!("user {NAME} exists and is not ours: its comment is not `{COMMENT}`"));
     }
-    let number = |index: usize| {
-        fields
-            .get(index)
-            .and_then(|field| field.parse::<u32>().ok())
-            .filter(|id| *id != 0)
-    };
+    let number =
+        |index: usize| fields.get(index).and_then(|field| field.parse::<u32>().ok()).filter(|id| *id != 0);
     match (number(2), number(3), fields.get(5)) {
         (Some(id), Some(group), Some(home)) => Ok(Some((id, group, PathBuf::from(home)))),
         _ => Err(format!("cannot read `{}`", row.trim())),
@@ -276,10 +229,7 @@ mod tests {
             r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"live"},"executable":null}"#;
         let other = r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"build"},"executable":"/t/build-1"}"#;
         let live = r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"live"},"executable":"/t/live-2","fresh":true}"#;
-        assert_eq!(
-            test_program(&[lib, other, live].join("\n")),
-            Some(PathBuf::from("/t/live-2"))
-        );
+        assert_eq!(test_program(&[lib, other, live].join("\n")), Some(PathBuf::from("/t/live-2")));
         assert_eq!(test_program(&[lib, other].join("\n")), None);
     }
 
@@ -287,10 +237,7 @@ mod tests {
     fn only_a_user_with_our_comment_is_ours() {
         assert_eq!(parse_passwd(""), Ok(None));
         let ours = format!("{NAME}:x:1001:1002:{COMMENT},,,:/home/{NAME}:/bin/sh\n");
-        assert_eq!(
-            parse_passwd(&ours),
-            Ok(Some((1001, 1002, PathBuf::from("/home/kmt-test"))))
-        );
+        assert_eq!(parse_passwd(&ours), Ok(Some((1001, 1002, PathBuf::from("/home/kmt-test")))));
         assert!(parse_passwd("kmt-test:x:1001:1001:Kim M. Tester:/home/kmt-test:/bin/sh").is_err());
         assert!(parse_passwd(&format!("{NAME}:x:0:0:{COMMENT}:/root:/bin/sh")).is_err());
     }

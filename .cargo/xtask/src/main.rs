@@ -15,11 +15,7 @@
 //! | `live.rs` | the gate's group `user`: the live tests as an ordinary user that it makes and removes |
 //! | `tasks.rs` | demo, soak, bench |
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a developer's tool: it talks to a terminal"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool: it talks to a terminal")]
 
 mod apt;
 mod args;

@@ -52,21 +52,11 @@ pub(crate) struct Package {
 }
 
 const fn package(need: Need, name: &'static str, why: &'static str) -> Package {
-    Package {
-        name,
-        need,
-        served_by: None,
-        why,
-    }
+    Package { name, need, served_by: None, why }
 }
 
 const fn tool(need: Need, name: &'static str, served_by: &'static str, why: &'static str) -> Package {
-    Package {
-        name,
-        need,
-        served_by: Some(served_by),
-        why,
-    }
+    Package { name, need, served_by: Some(served_by), why }
 }
 
 /// Every package kmt-run wants from Debian.
@@ -135,33 +125,20 @@ mod tests {
     fn only_what_is_installed_counts() {
         let text = "gcc installed 4:12.2.0-3\nseabios not-installed \nkmod config-files 30-1\nacl half-installed 2\n";
         let installed = parse_dpkg(text);
-        assert_eq!(
-            installed.into_iter().collect::<Vec<_>>(),
-            [("gcc".to_owned(), "4:12.2.0-3".to_owned())]
-        );
+        assert_eq!(installed.into_iter().collect::<Vec<_>>(), [("gcc".to_owned(), "4:12.2.0-3".to_owned())]);
     }
 
     #[test]
     fn a_bare_machine_lacks_the_whole_table_and_a_full_one_nothing() {
-        let all: BTreeMap<_, _> = TABLE
-            .iter()
-            .map(|row| (row.name.to_owned(), "1".to_owned()))
-            .collect();
-        assert_eq!(
-            missing(Need::Test, &BTreeMap::new(), |_| false).len(),
-            TABLE.len()
-        );
+        let all: BTreeMap<_, _> = TABLE.iter().map(|row| (row.name.to_owned(), "1".to_owned())).collect();
+        assert_eq!(missing(Need::Test, &BTreeMap::new(), |_| false).len(), TABLE.len());
         assert!(missing(Need::Test, &all, |_| false).is_empty());
     }
 
     #[test]
     fn each_need_contains_the_ones_before() {
-        let names = |need| {
-            missing(need, &BTreeMap::new(), |_| false)
-                .iter()
-                .map(|row| row.name)
-                .collect::<Vec<_>>()
-        };
+        let names =
+            |need| missing(need, &BTreeMap::new(), |_| false).iter().map(|row| row.name).collect::<Vec<_>>();
         assert_eq!(names(Need::Build), ["gcc", "pkg-config", "libvirt-dev"]);
         assert!(names(Need::Run).starts_with(&names(Need::Build)));
         assert!(names(Need::Test).contains(&"golang-github-cilium-ebpf-dev"));
@@ -170,10 +147,8 @@ mod tests {
 
     #[test]
     fn go_from_elsewhere_is_good_enough() {
-        let names: Vec<_> = missing(Need::Run, &BTreeMap::new(), |word| word == "go")
-            .iter()
-            .map(|p| p.name)
-            .collect();
+        let names: Vec<_> =
+            missing(Need::Run, &BTreeMap::new(), |word| word == "go").iter().map(|p| p.name).collect();
         assert!(!names.contains(&"golang-go"));
         assert!(names.contains(&"qemu-system-x86"));
     }
@@ -182,11 +157,7 @@ mod tests {
     fn every_row_is_unique_and_says_why() {
         for (index, row) in TABLE.iter().enumerate() {
             assert!(!row.why.is_empty(), "{}", row.name);
-            assert!(
-                TABLE[..index].iter().all(|other| other.name != row.name),
-                "{}",
-                row.name
-            );
+            assert!(TABLE[..index].iter().all(|other| other.name != row.name), "{}", row.name);
         }
     }
 }

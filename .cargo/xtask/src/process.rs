@@ -13,10 +13,7 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Starts the description of a child.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the xtask's only place that makes a child"
-)]
+#[expect(clippy::disallowed_methods, reason = "the xtask's only place that makes a child")]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
@@ -31,23 +28,13 @@ pub(crate) fn words(line: &[&str]) -> Command {
 
 /// Runs a child on our terminal; an error when it cannot be started or does not end with 0.
 pub(crate) fn check(child: &mut Command) -> Result<(), String> {
-    let status = child
-        .status()
-        .map_err(|error| format!("cannot start {}: {error}", line(child)))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{} ended with {status}", line(child)))
-    }
+    let status = child.status().map_err(|error| format!("cannot start {}: {error}", line(child)))?;
+    if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", line(child))) }
 }
 
 /// Runs a child silently: whether it ended with 0.
 pub(crate) fn succeeds(child: &mut Command) -> bool {
-    let status = child
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let status = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
@@ -68,9 +55,7 @@ pub(crate) fn line(child: &Command) -> String {
 pub(crate) fn on_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let admin = ["/usr/sbin", "/sbin"].map(Into::into);
-    std::env::split_paths(&path)
-        .chain(admin)
-        .any(|folder| folder.join(name).is_file())
+    std::env::split_paths(&path).chain(admin).any(|folder| folder.join(name).is_file())
 }
 
 /// Runs a child on our terminal for at most `limit`; then ends it with everything it started.
@@ -78,18 +63,13 @@ pub(crate) fn on_path(name: &str) -> bool {
 /// The child stays in our process group, so that Ctrl-C reaches it and it may read from the terminal.
 pub(crate) fn within(child: &mut Command, limit: Duration) -> Result<(), String> {
     let text = line(child);
-    let mut running = child
-        .spawn()
-        .map_err(|error| format!("cannot start {text}: {error}"))?;
+    let mut running = child.spawn().map_err(|error| format!("cannot start {text}: {error}"))?;
     match wait_until(&mut running, Instant::now() + limit) {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(format!("{text} ended with {status}")),
         Ok(None) => {
             end_tree(&mut running, GRACE);
-            Err(format!(
-                "{text} ran past its limit of {} s and was ended",
-                limit.as_secs()
-            ))
+            Err(format!("{text} ran past its limit of {} s and was ended", limit.as_secs()))
         }
         Err(error) => Err(format!("cannot wait for {text}: {error}")),
     }
@@ -114,11 +94,8 @@ fn end_tree(child: &mut Child, grace: Duration) {
     let before = descendants(child.id());
     signal("TERM", &[child.id()]);
     let ended = wait_until(child, Instant::now() + grace);
-    let mut left: Vec<u32> = before
-        .iter()
-        .filter(|(pid, start)| started(**pid) == Some(**start))
-        .map(|(pid, _)| *pid)
-        .collect();
+    let mut left: Vec<u32> =
+        before.iter().filter(|(pid, start)| started(**pid) == Some(**start)).map(|(pid, _)| *pid).collect();
     if matches!(ended, Ok(None)) {
         left.extend(descendants(child.id()).keys());
         left.push(child.id());
@@ -130,19 +107,14 @@ fn end_tree(child: &mut Child, grace: Duration) {
 /// Sends a signal to processes by id. Those that are gone are no error.
 pub(crate) fn signal(name: &str, pids: &[u32]) {
     if !pids.is_empty() {
-        succeeds(
-            command("kill")
-                .arg(format!("-{name}"))
-                .args(pids.iter().map(u32::to_string)),
-        );
+        succeeds(command("kill").arg(format!("-{name}")).args(pids.iter().map(u32::to_string)));
     }
 }
 
 /// Every process below `root`, with its start time, so that a reused id is not taken for the same process.
 fn descendants(root: u32) -> BTreeMap<u32, u64> {
-    let all: Vec<(u32, u32, u64)> = processes()
-        .filter_map(|pid| stat(pid).map(|(up, start)| (pid, up, start)))
-        .collect();
+    let all: Vec<(u32, u32, u64)> =
+        processes().filter_map(|pid| stat(pid).map(|(up, start)| (pid, up, start))).collect();
     let mut found = BTreeMap::new();
     let mut open = vec![root];
     while let Some(parent) = open.pop() {
@@ -190,9 +162,8 @@ mod tests {
     #[test]
     fn a_child_past_its_limit_is_ended_with_its_children() {
         // The shell and its children ignore TERM.
-        let mut running = words(&["sh", "-c", "trap '' TERM; sleep 47 & sleep 48"])
-            .spawn()
-            .expect("sh starts");
+        let mut running =
+            words(&["sh", "-c", "trap '' TERM; sleep 47 & sleep 48"]).spawn().expect("sh starts");
         thread::sleep(Duration::from_millis(300));
         let below = descendants(running.id());
         assert_eq!(below.len(), 2, "{below:?}");

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::IsTerminal;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,18 +29,11 @@ pub(crate) enum Mode {
 /// owner decides.
 #[derive(Debug)]
 enum Lack {
-    Packages {
-        missing: Vec<Package>,
-        suite: Option<String>,
-    },
+    Packages { missing: Vec<Package>, suite: Option<String> },
     Kvm,
-    SubIds {
-        user: String,
-    },
+    SubIds { user: String },
     Daemon,
-    UserNamespaces {
-        cure: &'static str,
-    },
+    UserNamespaces { cure: &'static str },
 }
 
 impl Lack {
@@ -52,11 +44,7 @@ impl Lack {
                 let rows = missing
                     .iter()
                     .map(|row| format!("\n  {:<32} {:<6} {}", row.name, row.need.word(), row.why));
-                format!(
-                    "{} packages are not installed:{}",
-                    missing.len(),
-                    rows.collect::<String>()
-                )
+                format!("{} packages are not installed:{}", missing.len(), rows.collect::<String>())
             }
             Self::Kvm => {
                 "/dev/kvm is closed to group kvm: libvirt probes QEMU again at every start, 4 s each"
@@ -72,20 +60,25 @@ impl Lack {
         }
     }
 
+    /// Whether kmt-run cannot work with it. A closed `/dev/kvm` only makes it slow.
+    fn blocks(&self) -> bool {
+        !matches!(self, Self::Kvm)
+    }
+
     /// The commands that mend it, as one types them.
     fn commands(&self) -> String {
         match self {
             Self::Packages { missing, suite } => {
                 let names = apt::names(&missing.iter().map(|row| row.name).collect::<Vec<_>>());
-                let from = suite
-                    .as_ref()
-                    .map(|suite| format!("    # QEMU and its firmware from {suite}"));
+                let from = suite.as_ref().map(|suite| format!("    # QEMU and its firmware from {suite}"));
                 let words = format!("apt-get install -y --no-install-recommends {}", names.join(" "));
                 words + &from.unwrap_or_default()
             }
             Self::Kvm => "chgrp kvm /dev/kvm && chmod 0660 /dev/kvm".to_owned(),
             Self::SubIds { user } => format!("usermod {} {user}", subid_arguments().join(" ")),
-            Self::Daemon if host::has_systemd() => "systemctl start libvirtd.service".to_owned(),
+            Self::Daemon if host::has_systemd() => {
+                "systemctl start virtlogd.socket libvirtd.service".to_owned()
+            }
             Self::Daemon => "virtlogd -d; libvirtd -d".to_owned(),
             Self::UserNamespaces { cure } => (*cure).to_owned(),
         }
@@ -104,26 +97,48 @@ impl Lack {
                 give_subids(user)
             }
             Self::Daemon => start_daemon(),
-            Self::UserNamespaces { .. } => Err(format!(
-                "{}; if you agree, run `{}`",
-                self.tell(),
-                self.commands()
-            )),
+            Self::UserNamespaces { .. } => {
+                Err(format!("{}; if you agree, run `{}`", self.tell(), self.commands()))
+            }
+        }
+    }
+}
+
+/// For whom the machine is made ready.
+struct Audience {
+    /// An ordinary user.
+    user: Option<String>,
+    /// Root, whose libvirtd does not start by itself.
+    root: bool,
+}
+
+impl Audience {
+    /// Whoever called, and who called sudo if that was it.
+    fn caller() -> Self {
+        let user = if host::is_root() { host::sudo_user() } else { Some(host::user_name()) };
+        Self { user, root: host::is_root() }
+    }
+
+    /// The user that was named, else whoever called.
+    fn named(user: Option<&String>) -> Self {
+        match user.filter(|name| *name != "root") {
+            Some(name) => Self { user: Some(name.clone()), root: false },
+            None => Self::caller(),
         }
     }
 }
 
 /// The task `setup`, with its exit code.
 pub(crate) fn task(wanted: &Wanted) -> Result<u8, String> {
-    let user = wanted.user.clone().or_else(ordinary_user);
+    let audience = Audience::named(wanted.user.as_ref());
     match wanted.mode {
-        Mode::Mend => ready_for(wanted.need, user.as_deref()).map(|()| 0),
+        Mode::Mend => ready_for(wanted.need, &audience).map(|()| 0),
         Mode::Check => {
-            let lacks = lacks(wanted.need, user.as_deref());
+            let lacks = lacks(wanted.need, &audience);
             for lack in &lacks {
                 println!("{}\n  mend: {}", lack.tell(), lack.commands());
             }
-            suggest(user.as_deref());
+            suggest(&audience);
             Ok(u8::from(!lacks.is_empty()))
         }
     }
@@ -132,31 +147,18 @@ pub(crate) fn task(wanted: &Wanted) -> Result<u8, String> {
 /// Makes this machine ready, or says exactly what somebody with more rights has to run. Silent when nothing
 /// is missing.
 pub(crate) fn ready(need: Need) -> Result<(), String> {
-    ready_for(need, ordinary_user().as_deref())
+    ready_for(need, &Audience::caller())
 }
 
-fn ready_for(need: Need, user: Option<&str>) -> Result<(), String> {
-    if lacks(need, user).is_empty() {
+fn ready_for(need: Need, audience: &Audience) -> Result<(), String> {
+    if lacks(need, audience).is_empty() {
         return Ok(());
     }
-    if host::is_root() {
-        mend(need, user)
-    } else {
-        through_sudo(need, user)
-    }
-}
-
-/// Who must be able to use what we set up, when that is not root.
-fn ordinary_user() -> Option<String> {
-    if host::is_root() {
-        host::sudo_user()
-    } else {
-        Some(host::user_name())
-    }
+    if host::is_root() { mend(need, audience) } else { through_sudo(need, audience) }
 }
 
 /// Everything that is missing now.
-fn lacks(need: Need, user: Option<&str>) -> Vec<Lack> {
+fn lacks(need: Need, audience: &Audience) -> Vec<Lack> {
     let mut found: Vec<Lack> = missing_packages(need).into_iter().collect();
     if need == Need::Build {
         return found;
@@ -164,52 +166,55 @@ fn lacks(need: Need, user: Option<&str>) -> Vec<Lack> {
     if host::kvm_is_closed() {
         found.push(Lack::Kvm);
     }
-    if let Some(user) = user.filter(|user| *user != "root" && !has_subids(user)) {
-        found.push(Lack::SubIds {
-            user: user.to_owned(),
-        });
+    if let Some(user) = audience.user.as_deref().filter(|user| !has_subids(user)) {
+        found.push(Lack::SubIds { user: user.to_owned() });
     }
-    // For an ordinary user the session's daemon starts by itself.
-    if host::is_root() && !host::answers(host::LIBVIRT_SOCKET) {
+    if audience.root && ![host::VIRTLOGD_SOCKET, host::LIBVIRT_SOCKET].into_iter().all(host::answers) {
         found.push(Lack::Daemon);
     }
-    if user.is_some_and(|user| user != "root") {
+    if audience.user.is_some() {
         found.extend(host::closed_userns().map(|cure| Lack::UserNamespaces { cure }));
     }
     found
 }
 
+/// What of the table is not installed. A machine without dpkg is its owner's affair.
 fn missing_packages(need: Need) -> Option<Lack> {
+    if !on_path("dpkg-query") {
+        return None;
+    }
     let mut query = words(&["dpkg-query", "-W", "-f", DPKG_FORMAT, "qemu-utils"]);
     query.args(packages::TABLE.iter().map(|row| row.name));
     let installed: BTreeMap<String, String> = packages::parse_dpkg(&output(&mut query).unwrap_or_default());
     let missing = packages::missing(need, &installed, on_path);
     let codename = apt::codename(&fs::read_to_string("/etc/os-release").unwrap_or_default());
-    let suite = installed
-        .get("qemu-utils")
-        .and_then(|version| apt::backports_suite(version, &codename));
-    let suite = suite.filter(|_| {
-        missing
-            .iter()
-            .any(|row| row.name.starts_with("qemu") || row.name == "seabios")
-    });
+    let suite = installed.get("qemu-utils").and_then(|version| apt::backports_suite(version, &codename));
+    let suite =
+        suite.filter(|_| missing.iter().any(|row| row.name.starts_with("qemu") || row.name == "seabios"));
     (!missing.is_empty()).then_some(Lack::Packages { missing, suite })
 }
 
 /// As root: mends one thing after the other, and looks again after each, since packages bring groups and
 /// daemons.
-fn mend(need: Need, user: Option<&str>) -> Result<(), String> {
-    let _one_at_a_time = lock("/run/lock/kmt-run-setup.lock");
-    for round in 0.. {
-        let Some(lack) = lacks(need, user).into_iter().next() else {
-            break;
-        };
-        if round > 8 {
+fn mend(need: Need, audience: &Audience) -> Result<(), String> {
+    let _one_at_a_time = lock("/run/kmt-run-setup.lock");
+    let mut rounds = 0;
+    let mut kvm_stays = false;
+    while let Some(lack) = lacks(need, audience).into_iter().find(|lack| lack.blocks() || !kvm_stays) {
+        rounds += 1;
+        if rounds > 8 {
             return Err(format!("mended, but still: {}", lack.tell()));
         }
-        lack.mend()?;
+        match lack.mend() {
+            Ok(()) => {}
+            Err(error) if lack.blocks() => return Err(error),
+            Err(error) => {
+                eprintln!("warning: {error}: {}", lack.tell());
+                kvm_stays = true;
+            }
+        }
     }
-    suggest(user);
+    suggest(audience);
     Ok(())
 }
 
@@ -224,32 +229,23 @@ pub(crate) fn lock(path: &str) -> Option<File> {
 }
 
 /// Calls this program again as root, or says what is to be run.
-fn through_sudo(need: Need, user: Option<&str>) -> Result<(), String> {
+fn through_sudo(need: Need, audience: &Audience) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
     let mut arguments = vec!["setup".to_owned(), "--for".to_owned(), need.word().to_owned()];
-    arguments.extend(
-        user.into_iter()
-            .flat_map(|user| ["--user".to_owned(), user.to_owned()]),
-    );
+    arguments.extend(audience.user.iter().flat_map(|user| ["--user".to_owned(), user.clone()]));
     let silent = succeeds(&mut words(&["sudo", "-n", "true"]));
     if silent || (on_path("sudo") && std::io::stdin().is_terminal()) {
-        check(
-            command("sudo")
-                .args(silent.then_some("-n"))
-                .arg(&program)
-                .args(&arguments)
-                .stdin(Stdio::inherit()),
-        )?;
-        // What is still missing now is not root's to mend, and was said by that call.
+        let mut child = command("sudo");
+        child.args(silent.then_some("-n")).arg(&program).args(&arguments);
+        return check(&mut child);
+    }
+    let lacks = lacks(need, audience);
+    if !lacks.iter().any(Lack::blocks) {
         return Ok(());
     }
     let mut text = "this machine lacks something that only root can add; as root, run\n".to_owned();
-    text += &format!(
-        "  sudo {} {}\nwhich does\n",
-        program.display(),
-        arguments.join(" ")
-    );
-    for lack in lacks(need, user) {
+    text += &format!("  sudo {} {}\nwhich does\n", program.display(), arguments.join(" "));
+    for lack in lacks {
         text += &format!("  {}\n", lack.commands());
     }
     Err(text.trim_end().to_owned())
@@ -257,8 +253,8 @@ fn through_sudo(need: Need, user: Option<&str>) -> Result<(), String> {
 
 /// What makes things faster but is the user's own decision. Said only after something was mended, or by
 /// `--check`.
-fn suggest(user: Option<&str>) {
-    let Some(user) = user.filter(|user| *user != "root") else {
+fn suggest(audience: &Audience) {
+    let Some(user) = &audience.user else {
         return;
     };
     let groups = output(&mut words(&["id", "-nG", user])).unwrap_or_default();
@@ -266,6 +262,9 @@ fn suggest(user: Option<&str>) {
         println!(
             "note: user {user} may not use /dev/kvm; `sudo usermod -aG kvm {user}` and a new login allow it"
         );
+    }
+    if let Some(cure) = host::hampered_userns() {
+        println!("note: AppArmor hampers user namespaces here; if mmdebstrap fails, `sudo {cure}`");
     }
 }
 
@@ -287,12 +286,14 @@ fn open_kvm() -> Result<(), String> {
 fn start_daemon() -> Result<(), String> {
     println!("setup: starting libvirtd");
     if host::has_systemd() {
-        check(&mut words(&["systemctl", "start", "libvirtd.service"]))?;
+        check(&mut words(&["systemctl", "start", "virtlogd.socket", "libvirtd.service"]))?;
     } else {
         if !host::answers(host::VIRTLOGD_SOCKET) {
             check(&mut words(&["/usr/sbin/virtlogd", "-d"]))?;
         }
-        check(&mut words(&["/usr/sbin/libvirtd", "-d"]))?;
+        if !host::answers(host::LIBVIRT_SOCKET) {
+            check(&mut words(&["/usr/sbin/libvirtd", "-d"]))?;
+        }
     }
     let deadline = Instant::now() + Duration::from_secs(20);
     while !host::answers(host::LIBVIRT_SOCKET) {
@@ -308,18 +309,12 @@ fn start_daemon() -> Result<(), String> {
 }
 
 fn has_subids(user: &str) -> bool {
-    ["/etc/subuid", "/etc/subgid"]
-        .iter()
-        .all(|file| host::subid_range(file, user).is_some())
+    ["/etc/subuid", "/etc/subgid"].iter().all(|file| host::subid_range(file, user).is_some())
 }
 
 /// Gives a user subordinate ids, unless it has them.
 pub(crate) fn give_subids(user: &str) -> Result<(), String> {
-    if has_subids(user) {
-        Ok(())
-    } else {
-        check(command("usermod").args(subid_arguments()).arg(user))
-    }
+    if has_subids(user) { Ok(()) } else { check(command("usermod").args(subid_arguments()).arg(user)) }
 }
 
 /// What `usermod` takes to give a user a range that nobody has.
@@ -327,10 +322,5 @@ fn subid_arguments() -> [String; 4] {
     let texts = ["/etc/subuid", "/etc/subgid"].map(|file| fs::read_to_string(file).unwrap_or_default());
     let first = host::free_subids(&texts);
     let range = format!("{first}-{}", first + host::SUBIDS - 1);
-    [
-        "--add-subuids".to_owned(),
-        range.clone(),
-        "--add-subgids".to_owned(),
-        range,
-    ]
+    ["--add-subuids".to_owned(), range.clone(), "--add-subgids".to_owned(), range]
 }
