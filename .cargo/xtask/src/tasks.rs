@@ -1,0 +1,76 @@
+//! The tasks that are a few calls: `demo`, `soak`, `bench`.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::groups::{self, Group};
+use crate::packages::Need;
+use crate::process::{check, command, words};
+use crate::setup;
+
+/// Benchmarks: bench target of package kmt-run, and what it measures.
+const BENCHES: &[(&str, &str)] = &[("boot", "cold start of one cell against booting the same image by hand")];
+
+/// Images that stay out of the gate: one past its support, one that changes daily.
+const SOAK_IMAGES: &[&str] = &["images", "build", "debian_11", "debian_sid"];
+
+/// Where the repository lies.
+pub(crate) fn repository() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.ancestors().nth(2).map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
+
+/// From a bare machine to a matrix of real kernels. Becomes `kmt-run`, so its terminal, signals and exit code
+/// are its own.
+pub(crate) fn demo(extra: &[String]) -> Result<u8, String> {
+    setup::ready(Need::Run)?;
+    check(&mut words(&["cargo", "build", "--release", "--package", "kmt-run"]))?;
+    let mut child = command(groups::target().join("release/kmt-run"));
+    let error = child.args(["run", "matrices/demo.toml"]).args(extra).exec();
+    Err(format!("cannot start kmt-run: {error}"))
+}
+
+/// What takes too long for the gate.
+pub(crate) fn soak() -> Result<u8, String> {
+    setup::ready(Need::Test)?;
+    let tests = Group {
+        name: "soak",
+        about: "the test target `soak`",
+        minutes: 180,
+        need: Need::Test,
+        run: |clock| clock.check(&mut groups::live_tests("soak", "live,soak")),
+    };
+    let images = Group {
+        name: "images",
+        about: "the images that stay out of the gate",
+        minutes: 60,
+        need: Need::Run,
+        run: |clock| {
+            clock.check(&mut words(&["cargo", "build", "--release", "--package", "kmt-run"]))?;
+            clock.check(command(groups::target().join("release/kmt-run")).args(SOAK_IMAGES))
+        },
+    };
+    let has_tests =
+        ["tests/soak.rs", "tests/soak/main.rs"].iter().any(|path| repository().join(path).is_file());
+    let chosen: Vec<&Group> = has_tests.then_some(&tests).into_iter().chain([&images]).collect();
+    Ok(groups::run(&chosen, Duration::from_hours(4)))
+}
+
+/// Runs a benchmark, or lists them.
+pub(crate) fn bench(name: Option<&str>) -> Result<u8, String> {
+    let Some(name) = name else {
+        for (name, about) in BENCHES {
+            println!("{name:<8} {about}");
+        }
+        return Ok(0);
+    };
+    if BENCHES.iter().all(|(known, _)| *known != name) {
+        let known = BENCHES.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
+        return Err(format!("there is no benchmark `{name}`\nhint: {known}"));
+    }
+    setup::ready(Need::Run)?;
+    check(&mut words(&["cargo", "bench", "--package", "kmt-run", "--bench", name]))?;
+    Ok(0)
+}
