@@ -185,17 +185,11 @@ async fn a_folder_without_its_dot_is_explained() {
     let mut request = request(module.path());
     request.packages = vec!["pkg/a".to_owned()];
     let failure = go(&request, cache.path()).await.0.unwrap_err();
-    assert_eq!(
-        failure.failures[0].1.hint.as_deref(),
-        Some("folders begin with `./`: `./pkg/a`")
-    );
+    assert_eq!(failure.failures[0].1.hint.as_deref(), Some("folders begin with `./`: `./pkg/a`"));
     request.packages = vec!["./pkg/d".to_owned()];
     request.binaries.clear();
     let set = go(&request, cache.path()).await.0.unwrap();
-    assert!(
-        set.packages.is_empty(),
-        "a package without tests is no test package"
-    );
+    assert!(set.packages.is_empty(), "a package without tests is no test package");
 }
 
 #[tokio::test]

@@ -233,10 +233,7 @@ async fn a_disk_that_is_really_full_leaves_the_former_tree() {
     let second = world.set(&[("pkg/a/testsuite", &"z".repeat(2_000_000))]);
     let shipped = ship(&first, &world.guest, &world.store).await;
     let error = ship(&second, &world.guest, &world.store).await;
-    let (left, trees) = (
-        world.read("pkg/a/testsuite"),
-        world.names(&world.store.trees).len(),
-    );
+    let (left, trees) = (world.read("pkg/a/testsuite"), world.names(&world.store.trees).len());
     let again = ship(&first, &world.guest, &world.store).await;
     Child::new("umount").arg(&disk).success().await.unwrap();
     assert_eq!(shipped.unwrap().files, 1);

@@ -199,7 +199,10 @@ impl Parts<'_> {
             connection = self.reach(record, seen, &phase) => connection?,
             failure = self.watch_boot(&spec.name, record, &mut tap, &phase) => return Err(failure),
         };
-        self.ready(record, connection, begun).await
+        let (guest, event) = self.ready(record, connection, begun).await?;
+        self.reached(&record.id, BootPhase::Ready);
+        self.sink.emit(event);
+        Ok(guest)
     }
 
     /// Everything on disk and the description of the domain.
@@ -316,13 +319,13 @@ impl Parts<'_> {
         }
     }
 
-    /// Asks the guest who it is; that it answers makes it ready.
+    /// Asks the guest who it is; that it answers makes it ready. The fact is for the caller to tell.
     async fn ready(
         &self,
         record: &MachineRecord,
         connection: Arc<dyn Connection>,
         begun: Instant,
-    ) -> std::result::Result<Guest, BootFailure> {
+    ) -> std::result::Result<(Guest, Event), BootFailure> {
         let asked = timeout(self.deadlines.ready, connection.run(&["sh", "-c", FACTS], Vec::new())).await;
         let failed = |message: &str| BootFailure {
             phase: Some(BootPhase::Sshd),
@@ -337,8 +340,7 @@ impl Parts<'_> {
         else {
             return Err(failed("it cannot say what it is"));
         };
-        self.reached(&record.id, BootPhase::Ready);
-        self.sink.emit(Event::MachineReady {
+        let event = Event::MachineReady {
             machine: record.id.clone(),
             cell: record.cell.clone(),
             kernel_release,
@@ -346,14 +348,15 @@ impl Parts<'_> {
             os_name,
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             console: Some(format!("machines/{}/console.log", record.id)),
-        });
-        Ok(Guest {
+        };
+        let guest = Guest {
             machine: record.id.clone(),
             cell: record.cell.clone(),
             domain: self.stack.domain_name(&record.id),
             connection,
             console: self.console(&record.id),
-        })
+        };
+        Ok((guest, event))
     }
 
     /// Takes a machine that should be up. `None` where it is not what is asked for, or not healthy.
@@ -366,8 +369,9 @@ impl Parts<'_> {
         let route = self.route(record);
         self.transport.greeting(&route).await.ok()?;
         let connection = timeout(self.deadlines.ready, self.transport.connect(&route)).await.ok()?.ok()?;
-        let guest = self.ready(record, connection, begun).await.ok()?;
+        let (guest, event) = self.ready(record, connection, begun).await.ok()?;
         self.sink.emit(Event::MachineReused { machine: record.id.clone(), cell: record.cell.clone() });
+        self.sink.emit(event);
         Some(guest)
     }
 }

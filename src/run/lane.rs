@@ -271,7 +271,11 @@ impl Lane<'_> {
                 (ShardEnd::Signalled, Some(status - 128), leaked, Aftermath::Healthy)
             }
             Ended::Exited { status, leaked } => (ShardEnd::Exited, Some(status), leaked, Aftermath::Healthy),
-            Ended::Refused(_) => (ShardEnd::NotStarted, None, false, Aftermath::Healthy),
+            Ended::Refused(what) => {
+                let message = format!("{}: the guest has no {what} to run", shard.package.name);
+                self.record.emit(Event::Warning { subject: self.guest.machine.clone(), message });
+                (ShardEnd::NotStarted, None, false, Aftermath::Healthy)
+            }
             Ended::Deadline => (ShardEnd::TimedOut, None, false, Aftermath::Doubtful),
             Ended::Cancelled => (ShardEnd::Cancelled, None, false, Aftermath::Doubtful),
             Ended::Closed | Ended::MachineDied => {

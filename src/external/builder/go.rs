@@ -125,13 +125,7 @@ impl Go {
             known.iter().filter_map(|package| listing::folder(&request.root, package)).collect();
         for pattern in patterns {
             if !pattern.starts_with('.') && request.root.join(pattern.trim_end_matches("...")).is_dir() {
-                let unknown = Error::new(
-                    SYSTEM,
-                    "find the package",
-                    pattern,
-                    Class::NotFound,
-                    &error.detail,
-                );
+                let unknown = Error::new(SYSTEM, "find the package", pattern, Class::NotFound, &error.detail);
                 return unknown.hint(format!("folders begin with `./`: `./{pattern}`"));
             }
             if listing::any_matches(&request.root, pattern, &known) {

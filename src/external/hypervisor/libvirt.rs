@@ -173,19 +173,25 @@ fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
     })
 }
 
-/// Whether the user with this id is listed as a member of the group with that id.
+/// Whether the group with that id is the primary one of the user with this id, or lists it as a member.
 fn in_group(user: u32, group: u32) -> bool {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let (user, group) = (user.to_string(), group.to_string());
     let passwd = read("/etc/passwd");
-    let name = passwd.lines().find(|line| line.split(':').nth(2) == Some(&user.to_string()));
-    let Some(name) = name.and_then(|line| line.split(':').next()) else {
+    let Some(fields) = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|f| f.get(2) == Some(&user.as_str()))
+    else {
         return false;
     };
-    read("/etc/group").lines().any(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        fields.get(2) == Some(&group.to_string().as_str())
-            && fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
-    })
+    fields.get(3) == Some(&group.as_str())
+        || read("/etc/group").lines().map(|line| line.split(':').collect::<Vec<_>>()).any(|entry| {
+            entry.get(2) == Some(&group.as_str())
+                && entry
+                    .get(3)
+                    .is_some_and(|members| members.split(',').any(|name| Some(&name) == fields.first()))
+        })
 }
 
 #[async_trait]

@@ -124,16 +124,9 @@ fn forged_and_unterminated_lines_change_no_result() {
         let (old, old_running) = parse(Framing::Plain, old);
         let (new, new_running) = parse(Framing::Test2json, new);
         assert_eq!(results(&old), results(&new));
-        assert!(
-            results(&old).iter().all(|result| !result.starts_with("Fail")),
-            "{:?}",
-            results(&old)
-        );
+        assert!(results(&old).iter().all(|result| !result.starts_with("Fail")), "{:?}", results(&old));
         assert!(old_running.is_empty() && new_running.is_empty());
-        assert_eq!(
-            (old.last(), new.last()),
-            (Some(&Item::PackageOk), Some(&Item::PackageOk))
-        );
+        assert_eq!((old.last(), new.last()), (Some(&Item::PackageOk), Some(&Item::PackageOk)));
     }
 }
 
