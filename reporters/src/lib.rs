@@ -8,8 +8,11 @@
 //! [`Masks`] (values that must not show). This crate depends on nothing of ours.
 
 pub mod event;
+pub mod json;
 pub mod junit;
 pub mod model;
+pub mod redact;
+pub mod terminal;
 
 mod mask;
 mod output;

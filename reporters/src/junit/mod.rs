@@ -12,7 +12,7 @@ mod flavour;
 mod suites;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs;
 use std::io::Write;

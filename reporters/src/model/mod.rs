@@ -44,8 +44,11 @@ mod ending;
 mod facts;
 mod fold;
 mod outcome;
+mod report;
 mod verdict;
 
+#[cfg(test)]
+mod nonsense;
 #[cfg(test)]
 pub(crate) mod script;
 #[cfg(test)]
@@ -62,8 +65,9 @@ pub use facts::{
     Attempt, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard, ShardEnded,
     Shipped, Splat, TestEnded,
 };
+pub(crate) use outcome::is_good;
 pub use outcome::{Counts, Outcome, RESULTS, result_name};
-pub use verdict::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
+pub use report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
 
 /// The fold of all events of a run.
 #[derive(Debug, Clone)]

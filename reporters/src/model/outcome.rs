@@ -1,6 +1,6 @@
 //! What it comes to: counts by result, and the exit code.
 
-use super::verdict::Report;
+use super::report::Report;
 use super::{Build, Run};
 use crate::event::{RunEnd, TestResult};
 

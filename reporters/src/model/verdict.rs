@@ -4,112 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::facts::{Attempt, Build, Cell, Package, Shard};
 use super::outcome::{Counts, is_good};
+use super::report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
 use super::{Run, ending};
-use crate::event::{BootPhase, OutputRef, TestResult};
+use crate::event::{CellId, TestResult};
 use ending::Ending;
-
-/// Every verdict of a run, were its log to end here.
-#[derive(Debug, Clone)]
-pub struct Report<'r> {
-    /// The run.
-    pub run: &'r Run,
-    /// Cells, in the order of the run.
-    pub cells: Vec<CellReport<'r>>,
-    /// Counts over all cells.
-    pub counts: Counts,
-}
-
-/// Every verdict of a cell.
-#[derive(Debug, Clone)]
-pub struct CellReport<'r> {
-    /// The cell.
-    pub cell: &'r Cell,
-    /// Why it never ran, where it did not.
-    pub trouble: Option<Trouble<'r>>,
-    /// Its packages, by path.
-    pub packages: Vec<PackageReport<'r>>,
-    /// Counts over its packages.
-    pub counts: Counts,
-}
-
-/// Why a cell never ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble<'r> {
-    /// `image`, `boot`, `ship`, `build`, `capacity`, `host`, `plan`.
-    pub stage: &'r str,
-    /// The last boot phase reached, where it is a boot.
-    pub phase: Option<BootPhase>,
-    /// What went wrong; more than one line where it is a compiler's.
-    pub message: &'r str,
-    /// Last console lines.
-    pub excerpt: &'r [String],
-}
-
-/// Every verdict of a package in a cell.
-#[derive(Debug, Clone)]
-pub struct PackageReport<'r> {
-    /// Its path.
-    pub name: &'r str,
-    /// Its facts.
-    pub package: &'r Package,
-    /// Its tests by name; the one with the empty name is the package itself.
-    pub tests: Vec<TestReport<'r>>,
-    /// What is worth saying of a package that is fine.
-    pub note: Option<&'static str>,
-}
-
-/// Whether an output is a test's own, or the whole of its package's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputScope {
-    /// The test's own.
-    Test,
-    /// Its package's, since it has none of its own.
-    Package,
-}
-
-/// The verdict of one test.
-#[derive(Debug, Clone)]
-pub struct TestReport<'r> {
-    /// Full name; empty for the package itself.
-    pub name: &'r str,
-    /// The verdict.
-    pub result: TestResult,
-    /// One line on why, where the result does not say it.
-    pub message: Option<String>,
-    /// Milliseconds of the deciding attempt.
-    pub duration_ms: u64,
-    /// Its output.
-    pub output: Option<(&'r OutputRef, OutputScope)>,
-    /// What the console or the kernel said.
-    pub evidence: &'r [String],
-    /// Earlier attempts, in order.
-    pub earlier: Vec<AttemptReport<'r>>,
-    /// Number of the deciding attempt (0 if there was none).
-    pub attempt: u32,
-    /// Number of tests below it.
-    pub subtests: usize,
-    /// Whether a test below it went wrong: then it is not the place to look.
-    pub blames_subtest: bool,
-    /// Whether it has no result because the run was cancelled.
-    pub cancelled: bool,
-}
-
-/// The verdict of one attempt.
-#[derive(Debug, Clone)]
-pub struct AttemptReport<'r> {
-    /// Its number.
-    pub number: u32,
-    /// Its result.
-    pub result: TestResult,
-    /// One line on why.
-    pub message: Option<String>,
-    /// Milliseconds.
-    pub duration_ms: u64,
-    /// Its output.
-    pub output: Option<&'r OutputRef>,
-    /// What the console or the kernel said.
-    pub evidence: &'r [String],
-}
 
 impl Run {
     /// Every verdict, were the log to end here.
@@ -129,16 +27,31 @@ impl Run {
             counts,
         }
     }
-}
 
-impl<'r> Report<'r> {
-    /// Every test of every package of every cell.
-    pub fn tests(&self) -> impl Iterator<Item = (&CellReport<'r>, &PackageReport<'r>, &TestReport<'r>)> {
-        self.cells.iter().flat_map(|cell| {
-            cell.packages
-                .iter()
-                .flat_map(move |package| package.tests.iter().map(move |test| (cell, package, test)))
-        })
+    /// The verdict of one test in one cell, that of its subtests left out.
+    pub fn test_report<'r>(&'r self, cell: &CellId, package: &str, test: &str) -> Option<TestReport<'r>> {
+        let cell = self.cell(cell)?;
+        let package = cell.packages.get(package)?;
+        let (name, attempts) = package.tests.get_key_value(test)?;
+        Judge {
+            run: self,
+            cell,
+            package,
+        }
+        .test(name, attempts)
+    }
+
+    /// The verdicts of one package in one cell.
+    pub fn package_report<'r>(&'r self, cell: &CellId, package: &str) -> Option<PackageReport<'r>> {
+        let cell = self.cell(cell)?;
+        let (name, package) = cell.packages.get_key_value(package)?;
+        Some(package_report(
+            self,
+            cell,
+            trouble(self, cell).as_ref(),
+            name,
+            package,
+        ))
     }
 }
 
