@@ -11,6 +11,7 @@ pub mod event;
 pub mod json;
 pub mod junit;
 pub mod model;
+pub mod redact;
 pub mod terminal;
 
 mod mask;

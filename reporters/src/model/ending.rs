@@ -96,11 +96,10 @@ impl<'r> Ending<'r> {
             Ending::Signalled(Some(signal)) => format!("the test binary was killed by signal {signal}"),
             Ending::Signalled(None) => "the test binary was killed by a signal".to_owned(),
             Ending::TimedOut => "the deadline of the package passed".to_owned(),
-            Ending::Lost(Some(loss)) => match (loss.seen, telling_line(loss)) {
-                (LossEvidence::Panic, Some(line)) => format!("the kernel panicked ({line})"),
-                (LossEvidence::Panic, None) => "the kernel panicked".to_owned(),
-                (LossEvidence::QemuGone, _) => "the machine was lost: QEMU is gone".to_owned(),
-                (LossEvidence::Silent, _) => "the machine was lost: it does not answer any more".to_owned(),
+            Ending::Lost(Some(loss)) => match loss.seen {
+                LossEvidence::Panic => "the kernel panicked".to_owned(),
+                LossEvidence::QemuGone => "the machine was lost (QEMU is gone)".to_owned(),
+                LossEvidence::Silent => "the machine stopped answering".to_owned(),
             },
             Ending::Lost(None) => "the machine was lost".to_owned(),
             Ending::Cancelled(Some(by)) => format!("the run was cancelled by {by}"),
@@ -110,14 +109,24 @@ impl<'r> Ending<'r> {
         }
     }
 
+    /// What the console gives as the reason.
+    fn told(&self) -> String {
+        let line = match self {
+            Ending::Lost(Some(loss)) if loss.seen == LossEvidence::Panic => telling_line(loss),
+            _ => None,
+        };
+        line.map(|line| format!(": {}", line.trim_start_matches("Kernel panic - not syncing: ")))
+            .unwrap_or_default()
+    }
+
     /// Said of a test that was running.
     pub(super) fn while_running(&self) -> String {
-        format!("{} while it ran", self.words())
+        format!("{} while it ran{}", self.words(), self.told())
     }
 
     /// Said of a test that never started.
     pub(super) fn before_it(&self) -> String {
-        format!("{} before it started", self.words())
+        format!("{} before it started{}", self.words(), self.told())
     }
 
     /// Said of a package.
@@ -125,7 +134,7 @@ impl<'r> Ending<'r> {
         match self {
             Ending::Exited(_) => format!("{}, and no test failed", self.words()),
             Ending::NotStarted => self.words(),
-            _ => format!("{} outside any test", self.words()),
+            _ => format!("{} outside any test{}", self.words(), self.told()),
         }
     }
 }
@@ -133,7 +142,9 @@ impl<'r> Ending<'r> {
 /// The first console line that names a panic, else the last one.
 fn telling_line(loss: &Loss) -> Option<&str> {
     let panic = loss.excerpt.iter().find(|line| line.contains("Kernel panic"));
-    panic.or(loss.excerpt.last()).map(|line| without_time(line.trim()))
+    panic
+        .or(loss.excerpt.last())
+        .map(|line| without_time(line.trim()))
 }
 
 /// A line of the kernel log without the seconds it begins with.
@@ -141,7 +152,9 @@ fn without_time(line: &str) -> &str {
     let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
     match rest {
         Some((time, rest))
-            if time.bytes().all(|byte| byte == b' ' || byte == b'.' || byte.is_ascii_digit()) =>
+            if time
+                .bytes()
+                .all(|byte| byte == b' ' || byte == b'.' || byte.is_ascii_digit()) =>
         {
             rest
         }

@@ -48,6 +48,8 @@ mod report;
 mod verdict;
 
 #[cfg(test)]
+mod nonsense;
+#[cfg(test)]
 pub(crate) mod script;
 #[cfg(test)]
 mod tests;
@@ -170,10 +172,16 @@ impl Run {
     }
 
     fn spans<'r>(&'r self, cell: &'r Cell) -> impl Iterator<Item = (u64, u64)> + 'r {
-        cell.packages.values().flat_map(|package| &package.shards).map(|shard| {
-            let end = shard.ended.as_ref().map_or(self.elapsed_ms, |ended| ended.ended_ms);
-            (shard.started_ms, end)
-        })
+        cell.packages
+            .values()
+            .flat_map(|package| &package.shards)
+            .map(|shard| {
+                let end = shard
+                    .ended
+                    .as_ref()
+                    .map_or(self.elapsed_ms, |ended| ended.ended_ms);
+                (shard.started_ms, end)
+            })
     }
 }
 
