@@ -37,7 +37,7 @@ pub async fn main() -> u8 {
         }
     };
     start_logging();
-    match commands::dispatch(cli).await {
+    match commands::dispatch(cli, world::World::real).await {
         Ok(code) => code,
         Err(failure) => {
             let color = error::Color::of(std::io::stderr().is_terminal());

@@ -37,7 +37,7 @@ impl World {
                 std::env::var("KMT_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty()),
             )),
             go: Arc::new(Go::default()),
-            prebuilt: Arc::new(Prebuilt::default()),
+            prebuilt: Arc::new(Prebuilt),
         }
     }
 

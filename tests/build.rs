@@ -8,13 +8,27 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use kmt_reporters::event::{Arch, Event, EventSink};
-use kmt_run::artifact::{ArtifactSet, BuildFailure, build};
+use kmt_run::artifact::{self, ArtifactSet, BuildFailure};
 use kmt_run::external::Class;
 use kmt_run::external::builder::fake::FakeBuilder;
 use kmt_run::external::builder::go::Go;
 use kmt_run::external::builder::prebuilt::Prebuilt;
 use kmt_run::external::builder::{BuildRequest, Builder, Unit, UnitKind};
 use kmt_run::run::gotest::Framing;
+
+/// Lists, then builds, as the commands do.
+async fn build(
+    request: &BuildRequest,
+    builder: &dyn Builder,
+    cache: &Path,
+    sink: &dyn EventSink,
+) -> Result<ArtifactSet, BuildFailure> {
+    let units = builder
+        .list(request)
+        .await
+        .map_err(|error| BuildFailure { failures: vec![("list".to_owned(), error)] })?;
+    artifact::build(request, &units, builder, cache, sink).await
+}
 
 #[derive(Default)]
 struct Facts(Mutex<Vec<Event>>);

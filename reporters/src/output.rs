@@ -22,10 +22,7 @@ impl OutputSource for RunDirectory {
     fn read(&self, output: &OutputRef) -> io::Result<Vec<u8>> {
         let path = Path::new(&output.file);
         if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "its path leaves the run directory",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path leaves the run directory"));
         }
         let mut file = File::open(self.0.join(path))?;
         file.seek(SeekFrom::Start(output.offset))?;
@@ -41,10 +38,7 @@ pub struct NoOutput;
 
 impl OutputSource for NoOutput {
     fn read(&self, _: &OutputRef) -> io::Result<Vec<u8>> {
-        Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no run directory is at hand",
-        ))
+        Err(io::Error::new(io::ErrorKind::NotFound, "no run directory is at hand"))
     }
 }
 
@@ -67,20 +61,11 @@ pub(crate) fn head_and_tail(
     // A little more than is shown, so that a secret on the border is still whole when it is masked.
     let margin = masks.longest() as u64;
     let half = cap / 2;
-    let part = |offset, length| OutputRef {
-        file: output.file.clone(),
-        offset,
-        length,
-    };
+    let part = |offset, length| OutputRef { file: output.file.clone(), offset, length };
     if half + margin >= output.length {
         let text = whole().unwrap_or_else(|said| said);
         let (head, tail) = (front(&text, half as usize), back(&text, half as usize));
-        return joined(
-            head,
-            tail,
-            output,
-            text.len() as u64 - (head.len() + tail.len()) as u64,
-        );
+        return joined(head, tail, output, text.len() as u64 - (head.len() + tail.len()) as u64);
     }
     let head = match read(&part(output.offset, half + margin)) {
         Ok(content) => clean(&content, masks),
@@ -91,12 +76,7 @@ pub(crate) fn head_and_tail(
         Ok(content) => clean(&content, masks),
         Err(said) => return said,
     };
-    joined(
-        front(&head, half as usize),
-        back(&tail, half as usize),
-        output,
-        output.length - 2 * half,
-    )
+    joined(front(&head, half as usize), back(&tail, half as usize), output, output.length - 2 * half)
 }
 
 fn joined(head: &str, tail: &str, output: &OutputRef, left_out: u64) -> String {
@@ -107,10 +87,7 @@ fn joined(head: &str, tail: &str, output: &OutputRef, left_out: u64) -> String {
         output.offset.saturating_add(output.length)
     );
     let newline = if head.ends_with('\n') { "" } else { "\n" };
-    format!(
-        "{head}{newline}[... {} left out; the whole is in {whole} ...]\n{tail}",
-        bytes(left_out)
-    )
+    format!("{head}{newline}[... {} left out; the whole is in {whole} ...]\n{tail}", bytes(left_out))
 }
 
 fn clean(content: &[u8], masks: &Masks) -> String {
@@ -151,11 +128,7 @@ mod tests {
     }
 
     fn output(offset: u64, length: u64) -> OutputRef {
-        OutputRef {
-            file: "out".to_owned(),
-            offset,
-            length,
-        }
+        OutputRef { file: "out".to_owned(), offset, length }
     }
 
     #[test]
@@ -172,10 +145,7 @@ mod tests {
         let text = head_and_tail(&source, &output(0, lines.len() as u64), 1000, &Masks::default());
         assert!(text.len() < 1200, "{}", text.len());
         assert!(text.starts_with("line 0\n") && text.ends_with("line 9999\n"));
-        assert!(
-            text.contains("KiB left out; the whole is in out, bytes 0 to 98890"),
-            "{text}"
-        );
+        assert!(text.contains("KiB left out; the whole is in out, bytes 0 to 98890"), "{text}");
         let one_line = "x".repeat(1 << 20);
         let (_folder, source) = directory(one_line.as_bytes());
         let text = head_and_tail(&source, &output(0, 1 << 20), 1000, &Masks::default());
@@ -185,18 +155,10 @@ mod tests {
     #[test]
     fn a_secret_on_the_border_stays_hidden() {
         for at in 0..190 {
-            let content = format!(
-                "topsecret{}topsecret{}topsecret",
-                "a".repeat(at),
-                "b".repeat(190 - at)
-            );
+            let content = format!("topsecret{}topsecret{}topsecret", "a".repeat(at), "b".repeat(190 - at));
             let (_folder, source) = directory(content.as_bytes());
-            let text = head_and_tail(
-                &source,
-                &output(0, content.len() as u64),
-                40,
-                &Masks::new(["topsecret"]),
-            );
+            let text =
+                head_and_tail(&source, &output(0, content.len() as u64), 40, &Masks::new(["topsecret"]));
             for part in ["topse", "secret"] {
                 assert!(!text.contains(part), "{at}: {text}");
             }
@@ -207,16 +169,9 @@ mod tests {
     fn no_path_leaves_the_directory() {
         let (_folder, source) = directory(b"");
         for file in ["../out", "/etc/passwd", "a/../../b", "gone"] {
-            let output = OutputRef {
-                file: file.to_owned(),
-                offset: 0,
-                length: 10,
-            };
+            let output = OutputRef { file: file.to_owned(), offset: 0, length: 10 };
             let text = head_and_tail(&source, &output, 100, &Masks::default());
-            assert!(
-                text.starts_with(&format!("[the output in {file} cannot be read: ")),
-                "{text}"
-            );
+            assert!(text.starts_with(&format!("[the output in {file} cannot be read: ")), "{text}");
         }
     }
 }

@@ -50,18 +50,12 @@ mod tests {
             redact("PASS [   0.123s] 6.1/x86_64 Test2 [ 1.5] a\n"),
             "PASS [   x.xxxs] 6.1/x86_64 Test2 [ 1.5] a\n"
         );
-        assert_eq!(
-            redact("2.800s inside tests, 3 cells"),
-            "x.xxxs inside tests, 3 cells\n"
-        );
+        assert_eq!(redact("2.800s inside tests, 3 cells"), "x.xxxs inside tests, 3 cells\n");
         assert_eq!(redact("at 2026-11-22T17:05:01.100Z"), "at <time>\n");
     }
 
     #[test]
     fn paths_keep_theirs() {
-        assert_eq!(
-            redact_path("in /tmp/abc/run.", "/tmp/abc/run"),
-            "in <path>------."
-        );
+        assert_eq!(redact_path("in /tmp/abc/run.", "/tmp/abc/run"), "in <path>------.");
     }
 }

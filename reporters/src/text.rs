@@ -101,11 +101,7 @@ pub(crate) fn xml_text(text: &str) -> String {
         matches!(c, '\n' | '\t' | ' '..='\u{7e}' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
             || c > '\u{ffff}'
     };
-    strip_ansi(text)
-        .replace("\r\n", "\n")
-        .chars()
-        .filter(|c| allowed(*c))
-        .collect()
+    strip_ansi(text).replace("\r\n", "\n").chars().filter(|c| allowed(*c)).collect()
 }
 
 #[cfg(test)]
@@ -115,10 +111,7 @@ mod tests {
     #[test]
     fn nothing_raw_reaches_a_terminal() {
         assert_eq!(escape("TestDNS/valid_domain"), "TestDNS/valid_domain");
-        assert_eq!(
-            escape("a\x1b[31mb\x07\n\r\t\u{9b}"),
-            "a\\x1b[31mb\\x07\\n\\r\\t\\x9b"
-        );
+        assert_eq!(escape("a\x1b[31mb\x07\n\r\t\u{9b}"), "a\\x1b[31mb\\x07\\n\\r\\t\\x9b");
         assert_eq!(escape("abc\u{202e}cba"), "abc\\u{202e}cba");
         assert_eq!(escape_line("\x1b[1;31mred\x1b[0m\tx\r"), "red    x");
         assert_eq!(escape("naïve 日本"), "naïve 日本");
@@ -158,9 +151,6 @@ mod tests {
 
     #[test]
     fn xml_has_no_control_characters() {
-        assert_eq!(
-            xml_text("a\0b\u{fffe}\x1b[1mc\r\nd\u{80}\u{10ffff}"),
-            "abc\nd\u{10ffff}"
-        );
+        assert_eq!(xml_text("a\0b\u{fffe}\x1b[1mc\r\nd\u{80}\u{10ffff}"), "abc\nd\u{10ffff}");
     }
 }

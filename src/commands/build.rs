@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kmt_reporters::event::{Event, EventSink};
 
 use super::source::{self, Source};
-use super::{preflight, say};
+use super::{Open, preflight, say};
 use crate::artifact;
 use crate::cli::{self, Selection};
 use crate::error::{Failure, Kind, Result};
@@ -79,9 +79,9 @@ impl EventSink for Told {
 ///
 /// # Errors
 /// What does not compile, or cannot be shipped.
-pub(super) async fn build(args: &cli::Build, wishes: Wishes) -> Result<u8> {
+pub(super) async fn build(args: &cli::Build, wishes: Wishes, open: Open) -> Result<u8> {
     let source = source::resolve_for_build(&args.selection, wishes).await?;
-    let world = World::real(&source.settings);
+    let world = open(&source.settings);
     let request = request(&args.selection, &source)?;
     let builder = world.builder(source.component.builder);
     let units = preflight::units(builder.as_ref(), &request, &source).await?;

@@ -6,21 +6,20 @@ use kmt_reporters::event::Arch;
 use serde_json::json;
 
 use super::source::{self, catalogue, image_of};
-use super::{print, print_json, say};
+use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::error::{Failure, Kind, Result};
 use crate::image::{ImageProgress, ImageRequest, ImageStore};
 use crate::matrix::{Catalogue, spec};
 use crate::settings::{Settings, Wishes};
-use crate::world::World;
 
 /// Does what was typed.
 ///
 /// # Errors
 /// An image that is unknown or cannot be built.
-pub(super) async fn images(command: &cli::Images, wishes: &Wishes) -> Result<u8> {
+pub(super) async fn images(command: &cli::Images, wishes: &Wishes, open: Open) -> Result<u8> {
     let settings = Settings::load(wishes)?;
-    let world = World::real(&settings);
+    let world = open(&settings);
     let store = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
     match command {
         cli::Images::Build { names, matrix } => build(names, matrix.as_deref(), &store).await,

@@ -20,18 +20,22 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, Command};
 use crate::error::{Failure, Result};
 use crate::settings::{Settings, Wishes};
+use crate::world::World;
+
+/// Opens the doors for the settings of one invocation: [`World::real`], or a scripted world in tests.
+pub type Open = fn(&Settings) -> World;
 
 /// Does what was typed; the result is the exit code.
 ///
 /// # Errors
 /// Whatever kept it from being done.
-pub async fn dispatch(cli: Cli) -> Result<u8> {
+pub async fn dispatch(cli: Cli, open: Open) -> Result<u8> {
     let wishes = Wishes { folder: cli.folder.clone(), profile: cli.profile.clone(), matrix_root: None };
     match cli.command {
-        Command::Run(args) => run::run(&args, wishes).await,
-        Command::Build(args) => build::build(&args, wishes).await,
-        Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?).await,
-        Command::Images(command) => images::images(&command, &wishes).await,
+        Command::Run(args) => run::run(&args, wishes, open).await,
+        Command::Build(args) => build::build(&args, wishes, open).await,
+        Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
+        Command::Images(command) => images::images(&command, &wishes, open).await,
         Command::Config(command) => config::config(&command, &Settings::load(&wishes)?),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -7,7 +7,7 @@ use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
 use tokio::sync::{OnceCell, watch};
 
 use super::source::{self, Source};
-use super::{build, preflight, reports, signals};
+use super::{Open, build, preflight, reports, signals};
 use crate::artifact;
 use crate::cli;
 use crate::error::Result;
@@ -20,15 +20,14 @@ use crate::run::conduct::{Afterwards, Built, Conductor, Machines};
 use crate::settings::Wishes;
 use crate::stack::record::Progress;
 use crate::stack::{self, Stack};
-use crate::world::World;
 
 /// Runs a matrix.
 ///
 /// # Errors
 /// Whatever keeps it from starting. Once it has started, failures are facts in the record.
-pub(super) async fn run(args: &cli::Run, wishes: Wishes) -> Result<u8> {
+pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open) -> Result<u8> {
     let source = source::resolve(&args.selection, wishes).await?;
-    let world = World::real(&source.settings);
+    let world = open(&source.settings);
     let tests = preflight::tests(args, &source)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);

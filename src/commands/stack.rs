@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::json;
 
-use super::{print, print_json, say};
+use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::DomainState;
@@ -16,8 +16,8 @@ use crate::world::World;
 ///
 /// # Errors
 /// A stack that does not exist or cannot be removed.
-pub(super) async fn stack(command: &cli::Stack, settings: &Settings) -> Result<u8> {
-    let world = World::real(settings);
+pub(super) async fn stack(command: &cli::Stack, settings: &Settings, open: Open) -> Result<u8> {
+    let world = open(settings);
     let swept = stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
     for machine in swept {
         say(&format!("{:>12} {machine}, left by a process that is gone", "Removed"));

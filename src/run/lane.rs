@@ -266,52 +266,9 @@ impl Lane<'_> {
         let mut items = Vec::new();
         shard.parser.finish(&mut items);
         self.items(&mut shard, items);
-        let (end, status, leaked, aftermath) = match ended {
-            Ended::Exited { status, leaked } if status > 128 => {
-                (ShardEnd::Signalled, Some(status - 128), leaked, Aftermath::Healthy)
-            }
-            Ended::Exited { status, leaked } => (ShardEnd::Exited, Some(status), leaked, Aftermath::Healthy),
-            Ended::Refused(what) => {
-                let message = format!("{}: the guest has no {what} to run", shard.package.name);
-                self.record.emit(Event::Warning { subject: self.guest.machine.clone(), message });
-                (ShardEnd::NotStarted, None, false, Aftermath::Healthy)
-            }
-            Ended::Deadline => (ShardEnd::TimedOut, None, false, Aftermath::Doubtful),
-            Ended::Cancelled => (ShardEnd::Cancelled, None, false, Aftermath::Doubtful),
-            Ended::Closed | Ended::MachineDied => {
-                let evidence = self.lost(&mut shard).await;
-                self.close(&mut shard, lost_as(evidence), lost_because(evidence));
-                (ShardEnd::MachineLost, None, false, Aftermath::Lost)
-            }
-        };
-        match (end, status) {
-            (ShardEnd::TimedOut, _) => {
-                let seconds = shard.begun.elapsed().as_secs();
-                self.close(
-                    &mut shard,
-                    TestResult::TimedOut,
-                    &format!("still running after {seconds} s, the package's limit"),
-                );
-            }
-            (ShardEnd::Exited, Some(0)) => {
-                self.close(&mut shard, TestResult::Unfinished, "the binary ended with status 0 while it ran");
-            }
-            (ShardEnd::Exited, Some(code)) => {
-                self.close(
-                    &mut shard,
-                    TestResult::Crashed,
-                    &format!("the binary ended with status {code} while it ran"),
-                );
-            }
-            (ShardEnd::Signalled, Some(signal)) => {
-                self.close(
-                    &mut shard,
-                    TestResult::Crashed,
-                    &format!("the binary was killed by signal {signal}"),
-                );
-            }
-            (ShardEnd::Cancelled, _) => self.close(&mut shard, TestResult::NotRun, "the run was cancelled"),
-            _ => {}
+        let (end, status, leaked, aftermath) = self.ending(&mut shard, ended).await;
+        if let Some((result, message)) = verdict(end, status, shard.begun.elapsed()) {
+            self.close(&mut shard, result, &message);
         }
         self.record.emit(Event::ShardFinished {
             cell: self.guest.cell.clone(),
@@ -324,6 +281,28 @@ impl Lane<'_> {
             output: shard.files.whole(),
         });
         aftermath
+    }
+
+    /// What an end means for the package and for the machine; a machine that went away is told of.
+    async fn ending(&self, shard: &mut Shard<'_>, ended: Ended) -> (ShardEnd, Option<i32>, bool, Aftermath) {
+        match ended {
+            Ended::Exited { status, leaked } if status > 128 => {
+                (ShardEnd::Signalled, Some(status - 128), leaked, Aftermath::Healthy)
+            }
+            Ended::Exited { status, leaked } => (ShardEnd::Exited, Some(status), leaked, Aftermath::Healthy),
+            Ended::Refused(what) => {
+                let message = format!("{}: the guest has no {what} to run", shard.package.name);
+                self.record.emit(Event::Warning { subject: self.guest.machine.clone(), message });
+                (ShardEnd::NotStarted, None, false, Aftermath::Healthy)
+            }
+            Ended::Deadline => (ShardEnd::TimedOut, None, false, Aftermath::Doubtful),
+            Ended::Cancelled => (ShardEnd::Cancelled, None, false, Aftermath::Doubtful),
+            Ended::Closed | Ended::MachineDied => {
+                let evidence = self.lost(shard).await;
+                self.close(shard, lost_as(evidence), lost_because(evidence));
+                (ShardEnd::MachineLost, None, false, Aftermath::Lost)
+            }
+        }
     }
 
     fn close(&self, shard: &mut Shard<'_>, result: TestResult, message: &str) {
@@ -360,6 +339,27 @@ impl Lane<'_> {
         });
         seen
     }
+}
+
+/// What the end of a binary means for tests that still ran.
+fn verdict(end: ShardEnd, status: Option<i32>, elapsed: Duration) -> Option<(TestResult, String)> {
+    Some(match (end, status) {
+        (ShardEnd::TimedOut, _) => (
+            TestResult::TimedOut,
+            format!("still running after {} s, the package's limit", elapsed.as_secs()),
+        ),
+        (ShardEnd::Exited, Some(0)) => {
+            (TestResult::Unfinished, "the binary ended with status 0 while it ran".to_owned())
+        }
+        (ShardEnd::Exited, Some(code)) => {
+            (TestResult::Crashed, format!("the binary ended with status {code} while it ran"))
+        }
+        (ShardEnd::Signalled, Some(signal)) => {
+            (TestResult::Crashed, format!("the binary was killed by signal {signal} while it ran"))
+        }
+        (ShardEnd::Cancelled, _) => (TestResult::NotRun, "the run was cancelled".to_owned()),
+        _ => return None,
+    })
 }
 
 fn lost_as(evidence: LossEvidence) -> TestResult {

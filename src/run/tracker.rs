@@ -153,7 +153,7 @@ mod tests {
     fn long_output_keeps_both_ends_and_says_what_is_missing() {
         let mut kept = Kept::default();
         for number in 0..100 {
-            kept.push(format!("{number:0>65536}").as_bytes());
+            kept.push(format!("{}{number:02}", "x".repeat(65534)).as_bytes());
         }
         let bytes = kept.bytes();
         assert!(bytes.len() <= HEAD + TAIL + 200);

@@ -38,11 +38,7 @@ impl Arch {
 
     /// The architecture this program was built for.
     pub fn host() -> Arch {
-        if cfg!(target_arch = "aarch64") {
-            Arch::Arm64
-        } else {
-            Arch::X86_64
-        }
+        if cfg!(target_arch = "aarch64") { Arch::Arm64 } else { Arch::X86_64 }
     }
 }
 
@@ -110,13 +106,15 @@ impl CellId {
     pub fn slug(&self) -> String {
         self.to_string()
             .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+') {
-                    c
-                } else {
-                    '-'
-                }
-            })
+            .map(
+                |c| {
+                    if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+') {
+                        c
+                    } else {
+                        '-'
+                    }
+                },
+            )
             .collect()
     }
 }
@@ -142,22 +140,11 @@ impl FromStr for CellId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let bad = || {
-            IdError::new(
-                text,
-                "a cell id: platform/kernel/arch[@remote][+set][#<vcpu>x<MiB>]",
-            )
-        };
+        let bad = || IdError::new(text, "a cell id: platform/kernel/arch[@remote][+set][#<vcpu>x<MiB>]");
         let (rest, size) = match text.split_once('#') {
             Some((rest, size)) => {
                 let (vcpu, memory) = size.split_once('x').ok_or_else(bad)?;
-                (
-                    rest,
-                    Some((
-                        vcpu.parse().map_err(|_| bad())?,
-                        memory.parse().map_err(|_| bad())?,
-                    )),
-                )
+                (rest, Some((vcpu.parse().map_err(|_| bad())?, memory.parse().map_err(|_| bad())?)))
             }
             None => (text, None),
         };
@@ -197,9 +184,7 @@ impl Serialize for CellId {
 
 impl<'de> Deserialize<'de> for CellId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -213,10 +198,7 @@ pub struct IdError {
 
 impl IdError {
     fn new(text: &str, expected: &'static str) -> IdError {
-        IdError {
-            text: text.to_owned(),
-            expected,
-        }
+        IdError { text: text.to_owned(), expected }
     }
 }
 
@@ -233,24 +215,13 @@ mod tests {
         ] {
             assert_eq!(text.parse::<CellId>().unwrap().to_string(), text);
         }
-        for text in [
-            "",
-            "a/b",
-            "a/b/mips",
-            "a//x86_64",
-            "a/b/x86_64@moon",
-            "a/b/x86_64#4",
-            "a/b/x86_64+",
-        ] {
+        for text in ["", "a/b", "a/b/mips", "a//x86_64", "a/b/x86_64@moon", "a/b/x86_64#4", "a/b/x86_64+"] {
             assert!(text.parse::<CellId>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn slugs_are_one_path_component() {
-        assert_eq!(
-            CellId::local("debian_12", "6.1", Arch::X86_64).slug(),
-            "debian_12-6.1-x86_64"
-        );
+        assert_eq!(CellId::local("debian_12", "6.1", Arch::X86_64).slug(), "debian_12-6.1-x86_64");
     }
 }

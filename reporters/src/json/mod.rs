@@ -29,10 +29,7 @@ pub struct SummaryError {
 
 /// Writes the summary to `path`, whole or not at all.
 pub fn write(run: &Run, masks: &Masks, path: &Path) -> Result<(), SummaryError> {
-    let failed = |source| SummaryError {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| SummaryError { path: path.to_owned(), source };
     let text = text(run, masks).map_err(|error| failed(error.into()))?;
     replace(path, text.as_bytes()).map_err(failed)
 }
@@ -96,15 +93,8 @@ struct Warning<'r> {
 #[serde(tag = "state", rename_all = "kebab-case")]
 enum BuildSummary<'r> {
     Running,
-    Done {
-        compiled: u32,
-        cached: u32,
-        duration_ms: u64,
-    },
-    Failed {
-        subject: &'r str,
-        message: &'r str,
-    },
+    Done { compiled: u32, cached: u32, duration_ms: u64 },
+    Failed { subject: &'r str, message: &'r str },
 }
 
 #[derive(Debug, Serialize)]
@@ -179,21 +169,9 @@ impl<'r> Summary<'r> {
             in_tests_ms: run.in_tests_ms(),
             counts: by_result(&report.counts, Counts::tests),
             package_counts: by_result(&report.counts, Counts::packages),
-            builds: run
-                .builds
-                .iter()
-                .map(|(arch, build)| (arch.to_string(), build_summary(build)))
-                .collect(),
-            warnings: run
-                .warnings
-                .iter()
-                .map(|(subject, message)| Warning { subject, message })
-                .collect(),
-            cells: report
-                .cells
-                .iter()
-                .map(|cell| CellSummary::new(run, cell))
-                .collect(),
+            builds: run.builds.iter().map(|(arch, build)| (arch.to_string(), build_summary(build))).collect(),
+            warnings: run.warnings.iter().map(|(subject, message)| Warning { subject, message }).collect(),
+            cells: report.cells.iter().map(|cell| CellSummary::new(run, cell)).collect(),
         }
     }
 }
@@ -203,24 +181,15 @@ fn by_result(
     counts: &Counts,
     of: fn(&Counts, crate::event::TestResult) -> u64,
 ) -> BTreeMap<&'static str, u64> {
-    RESULTS
-        .iter()
-        .map(|result| (result_name(*result), of(counts, *result)))
-        .collect()
+    RESULTS.iter().map(|result| (result_name(*result), of(counts, *result))).collect()
 }
 
 fn build_summary(build: &Build) -> BuildSummary<'_> {
     match build {
         Build::Running => BuildSummary::Running,
-        Build::Done {
-            compiled,
-            cached,
-            duration_ms,
-        } => BuildSummary::Done {
-            compiled: *compiled,
-            cached: *cached,
-            duration_ms: *duration_ms,
-        },
+        Build::Done { compiled, cached, duration_ms } => {
+            BuildSummary::Done { compiled: *compiled, cached: *cached, duration_ms: *duration_ms }
+        }
         Build::Failed { subject, message } => BuildSummary::Failed { subject, message },
     }
 }
@@ -281,11 +250,7 @@ fn test_summary<'r>(test: &'r TestReport<'r>) -> TestSummary<'r> {
         attempt: test.attempt,
         message: test.message.as_deref(),
         output: test.output.map(|(output, _)| output),
-        earlier: test
-            .earlier
-            .iter()
-            .map(|attempt| result_name(attempt.result))
-            .collect(),
+        earlier: test.earlier.iter().map(|attempt| result_name(attempt.result)).collect(),
     }
 }
 
@@ -296,11 +261,7 @@ mod tests {
 
     #[test]
     fn the_summary_of_a_panic() {
-        let text = text(
-            &runs::lost(crate::event::LossEvidence::Panic).run(),
-            &Masks::default(),
-        )
-        .unwrap();
+        let text = text(&runs::lost(crate::event::LossEvidence::Panic).run(), &Masks::default()).unwrap();
         insta::assert_snapshot!(crate::redact::redact(&text));
     }
 
@@ -312,45 +273,19 @@ mod tests {
             assert!(!text.contains("system-probe"), "{name}");
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             let sum = |counts: &serde_json::Value| {
-                counts
-                    .as_object()
-                    .unwrap()
-                    .values()
-                    .map(|count| count.as_u64().unwrap())
-                    .sum::<u64>()
+                counts.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>()
             };
-            let of_cells: u64 = value["cells"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|cell| sum(&cell["counts"]))
-                .sum();
-            assert_eq!(
-                sum(&value["counts"]) + sum(&value["package_counts"]),
-                of_cells,
-                "{name}"
-            );
+            let of_cells: u64 =
+                value["cells"].as_array().unwrap().iter().map(|cell| sum(&cell["counts"])).sum();
+            assert_eq!(sum(&value["counts"]) + sum(&value["package_counts"]), of_cells, "{name}");
             assert_eq!(value["exit_code"], run.exit_code(), "{name}");
-            assert_eq!(
-                text.len(),
-                super::text(&script.run(), &Masks::new(["system-probe"]))
-                    .unwrap()
-                    .len()
-            );
+            assert_eq!(text.len(), super::text(&script.run(), &Masks::new(["system-probe"])).unwrap().len());
         }
     }
 
     #[test]
     fn an_unwritable_path_is_a_clear_error() {
-        let error = write(
-            &Run::new(),
-            &Masks::default(),
-            Path::new("/proc/nope/summary.json"),
-        )
-        .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot write the summary `/proc/nope/summary.json`"
-        );
+        let error = write(&Run::new(), &Masks::default(), Path::new("/proc/nope/summary.json")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write the summary `/proc/nope/summary.json`");
     }
 }

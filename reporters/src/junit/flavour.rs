@@ -21,12 +21,7 @@ pub enum Flavour {
 
 impl Flavour {
     /// Every flavour, the default first.
-    pub const ALL: [Flavour; 4] = [
-        Flavour::Gitlab,
-        Flavour::Datadog,
-        Flavour::Jenkins,
-        Flavour::Buildkite,
-    ];
+    pub const ALL: [Flavour; 4] = [Flavour::Gitlab, Flavour::Datadog, Flavour::Jenkins, Flavour::Buildkite];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -90,9 +85,7 @@ impl FromStr for Flavour {
 
     fn from_str(text: &str) -> Result<Flavour, UnknownFlavour> {
         let known = Flavour::ALL.into_iter().find(|flavour| flavour.as_str() == text);
-        known.ok_or_else(|| UnknownFlavour {
-            text: text.to_owned(),
-        })
+        known.ok_or_else(|| UnknownFlavour { text: text.to_owned() })
     }
 }
 

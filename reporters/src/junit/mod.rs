@@ -58,14 +58,10 @@ pub fn write(
     let mut written = Vec::new();
     for (index, report) in reports.iter().enumerate() {
         let path = part_path(path, index);
-        let text = report.to_string().map_err(|source| JunitError::Serialize {
-            path: path.clone(),
-            source,
-        })?;
-        replace(&path, without_root_skipped(&text).as_bytes()).map_err(|source| JunitError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        let text =
+            report.to_string().map_err(|source| JunitError::Serialize { path: path.clone(), source })?;
+        replace(&path, without_root_skipped(&text).as_bytes())
+            .map_err(|source| JunitError::Write { path: path.clone(), source })?;
         written.push(path);
     }
     Ok(written)
@@ -77,9 +73,7 @@ fn part_path(path: &Path, index: usize) -> PathBuf {
         return path.to_owned();
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path
-        .extension()
-        .map_or("xml".into(), |extension| extension.to_string_lossy());
+    let extension = path.extension().map_or("xml".into(), |extension| extension.to_string_lossy());
     path.with_file_name(format!("{stem}-{}.{extension}", index + 1))
 }
 
@@ -93,9 +87,7 @@ fn without_root_skipped(text: &str) -> String {
     };
     let skipped = root.find(" skipped=\"").and_then(|at| {
         let value = at + " skipped=\"".len();
-        root[value..]
-            .find('"')
-            .map(|end| start + at..start + value + end + 1)
+        root[value..].find('"').map(|end| start + at..start + value + end + 1)
     });
     match skipped {
         Some(range) => format!("{}{}", &text[..range.start], &text[range.end..]),
@@ -105,16 +97,10 @@ fn without_root_skipped(text: &str) -> String {
 
 /// Writes a file whole or not at all, making its folder where that is missing.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let Some(name) = path.file_name() else {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            "the path names no file",
-        ));
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path names no file"));
     };
     let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
     let put = || {

@@ -28,15 +28,8 @@ pub(super) fn reports(
     masks: &Masks,
 ) -> Vec<JunitReport> {
     let report = run.report();
-    let mut writer = Writer {
-        run,
-        flavour,
-        bodies: Bodies {
-            source,
-            masks,
-            budget: flavour.output_budget(),
-        },
-    };
+    let mut writer =
+        Writer { run, flavour, bodies: Bodies { source, masks, budget: flavour.output_budget() } };
     let mut suites = Vec::new();
     suites.extend(writer.builds());
     for cell in &report.cells {
@@ -50,11 +43,7 @@ pub(super) fn reports(
 }
 
 fn whole(run: &Run, suites: Vec<TestSuite>) -> JunitReport {
-    let mut report = JunitReport::new(if run.id.is_empty() {
-        "kmt-run"
-    } else {
-        run.id.as_str()
-    });
+    let mut report = JunitReport::new(if run.id.is_empty() { "kmt-run" } else { run.id.as_str() });
     report.set_time(Duration::from_millis(run.elapsed_ms));
     report.add_test_suites(suites);
     report
@@ -107,17 +96,13 @@ impl Writer<'_> {
         for (arch, build) in &self.run.builds {
             let (status, ms) = match build {
                 Build::Done { duration_ms, .. } => (TestCaseStatus::success(), *duration_ms),
-                Build::Running => (
-                    self.error("unfinished", "the event log ends before the build did", &[]),
-                    0,
-                ),
+                Build::Running => {
+                    (self.error("unfinished", "the event log ends before the build did", &[]), 0)
+                }
                 Build::Failed { subject, message } => {
                     let sentence = format!("build of {subject} for {arch} failed");
                     let body = format!("{sentence}\n\n{message}");
-                    (
-                        self.non_success(NonSuccessKind::Error, "build-failed", &sentence, body),
-                        0,
-                    )
+                    (self.non_success(NonSuccessKind::Error, "build-failed", &sentence, body), 0)
                 }
             };
             suite.add_test_case(self.case(&build_case(*arch), INFRASTRUCTURE.to_owned(), status, ms));
@@ -137,29 +122,16 @@ impl Writer<'_> {
         let boot = if let Some(reason) = &cell.skipped {
             let mut status = TestCaseStatus::skipped();
             let reason = self.bodies.text(reason);
-            status
-                .set_message(self.bodies.line(&reason))
-                .set_description(reason);
+            status.set_message(self.bodies.line(&reason)).set_description(reason);
             status
         } else if let Some(trouble) = trouble.filter(|trouble| trouble.stage != "ship") {
-            let phase = trouble
-                .phase
-                .map(|phase| format!(" (it reached the phase {})", phase.as_str()));
-            let said = format!(
-                "{} failed: {}{}",
-                trouble.stage,
-                trouble.message,
-                phase.unwrap_or_default()
-            );
+            let phase = trouble.phase.map(|phase| format!(" (it reached the phase {})", phase.as_str()));
+            let said = format!("{} failed: {}{}", trouble.stage, trouble.message, phase.unwrap_or_default());
             self.error(&format!("{}-failed", trouble.stage), &said, trouble.excerpt)
         } else if cell.facts.is_some() || cell.started() {
             TestCaseStatus::success()
         } else if self.run.cancelled() {
-            self.error(
-                "not-run",
-                "the run was cancelled before the machine was ready",
-                &[],
-            )
+            self.error("not-run", "the run was cancelled before the machine was ready", &[])
         } else {
             self.error("not-run", "the event log ends before the machine was ready", &[])
         };
@@ -187,11 +159,7 @@ impl Writer<'_> {
     fn package(&mut self, cell: &CellReport<'_>, package: &PackageReport<'_>) -> TestSuite {
         let mut suite = TestSuite::new(self.bodies.text(&self.flavour.suite(&cell.cell.id, package.name)));
         let shards = &package.package.shards;
-        let ms = shards
-            .iter()
-            .filter_map(|shard| shard.ended.as_ref())
-            .map(|ended| ended.duration_ms)
-            .sum();
+        let ms = shards.iter().filter_map(|shard| shard.ended.as_ref()).map(|ended| ended.duration_ms).sum();
         let began = shards.first().map(|shard| shard.started_ms);
         self.place(&mut suite, &cell.cell.id.to_string(), ms, began);
         suite.add_properties(self.properties(cell, Some(package)));
@@ -209,13 +177,9 @@ impl Writer<'_> {
         let mut status = match test.result {
             TestResult::Pass | TestResult::Flaky => TestCaseStatus::success(),
             TestResult::Skip => {
-                let reason = self
-                    .bodies
-                    .skip_reason(message, test.output.map(|(output, _)| output));
+                let reason = self.bodies.skip_reason(message, test.output.map(|(output, _)| output));
                 let mut status = TestCaseStatus::skipped();
-                status
-                    .set_message(self.bodies.line(&reason))
-                    .set_description(reason);
+                status.set_message(self.bodies.line(&reason)).set_description(reason);
                 status
             }
             result => {
@@ -240,23 +204,15 @@ impl Writer<'_> {
                 );
                 // Always the `Failure` elements: Jenkins does not read the `Error` ones.
                 let mut rerun = TestRerun::new(NonSuccessKind::Failure);
-                rerun
-                    .set_type(kind(attempt.result))
-                    .set_message(self.bodies.line(&said));
+                rerun.set_type(kind(attempt.result)).set_message(self.bodies.line(&said));
                 rerun.set_stack_trace(self.bodies.attempt(&said, attempt.output));
                 status.add_rerun(rerun);
             }
         }
-        let name = if test.name.is_empty() {
-            PACKAGE_CASE
-        } else {
-            test.name
-        };
+        let name = if test.name.is_empty() { PACKAGE_CASE } else { test.name };
         let mut case = self.case(name, class.to_owned(), status, test.duration_ms);
-        let plain = matches!(
-            test.result,
-            TestResult::Pass | TestResult::Fail | TestResult::Skip
-        ) && test.attempt <= 1;
+        let plain = matches!(test.result, TestResult::Pass | TestResult::Fail | TestResult::Skip)
+            && test.attempt <= 1;
         if self.flavour.case_properties() && !plain {
             case.add_property(Property::new("dd_tags[kmt.result]", kind(test.result)));
             case.add_property(Property::new("dd_tags[attempt]", test.attempt.to_string()));
@@ -279,25 +235,16 @@ impl Writer<'_> {
     fn non_success(&mut self, kind: NonSuccessKind, ty: &str, said: &str, body: String) -> TestCaseStatus {
         let mut status = TestCaseStatus::non_success(kind);
         let body = self.bodies.text(&body);
-        status
-            .set_type(self.bodies.text(ty))
-            .set_message(self.bodies.line(said))
-            .set_description(body);
+        status.set_type(self.bodies.text(ty)).set_message(self.bodies.line(said)).set_description(body);
         status
     }
 
     /// Host, duration and time of a suite.
     fn place(&self, suite: &mut TestSuite, host: &str, ms: u64, began_ms: Option<u64>) {
-        suite
-            .extra
-            .insert("hostname".into(), self.bodies.text(host).as_str().into());
+        suite.extra.insert("hostname".into(), self.bodies.text(host).as_str().into());
         suite.set_time(Duration::from_millis(ms));
         let began = chrono::Duration::milliseconds(began_ms.unwrap_or_default().min(1 << 40) as i64);
-        if let Some(time) = self
-            .run
-            .started
-            .and_then(|started| started.checked_add_signed(began))
-        {
+        if let Some(time) = self.run.started.and_then(|started| started.checked_add_signed(began)) {
             suite.set_timestamp(DateTime::<FixedOffset>::from(time));
         }
     }
@@ -321,14 +268,7 @@ impl Writer<'_> {
                 if !cell.distro.is_empty() {
                     tag("os.name", &format!("{}-{}", cell.distro, cell.distro_version));
                 }
-                tag(
-                    "os.architecture",
-                    if cell.id.arch == Arch::Arm64 {
-                        "aarch64"
-                    } else {
-                        "x86_64"
-                    },
-                );
+                tag("os.architecture", if cell.id.arch == Arch::Arm64 { "aarch64" } else { "x86_64" });
             }
         }
         tag("kmt.cell", &cell.id.to_string());

@@ -40,9 +40,7 @@ pub(crate) fn parse(text: &str) -> Vec<Case> {
                 let key = String::from_utf8(a.key.as_ref().to_vec()).unwrap();
                 (
                     key,
-                    quick_xml::escape::unescape(std::str::from_utf8(&a.value).unwrap())
-                        .unwrap()
-                        .into_owned(),
+                    quick_xml::escape::unescape(std::str::from_utf8(&a.value).unwrap()).unwrap().into_owned(),
                 )
             })
             .collect()
@@ -95,11 +93,7 @@ fn text(script: &Script, flavour: Flavour, source: &dyn OutputSource) -> String 
     let path = folder.path().join("deep/junit.xml");
     let written = write(&script.run(), flavour, source, &Masks::new(["hunter22"]), &path).unwrap();
     assert_eq!(written, std::slice::from_ref(&path));
-    assert_eq!(
-        fs::read_dir(path.parent().unwrap()).unwrap().count(),
-        1,
-        "no temporary file is left"
-    );
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
     fs::read_to_string(path).unwrap()
 }
 
@@ -127,19 +121,12 @@ fn every_test_is_one_case_in_every_flavour() {
             let (infra, tests): (Vec<_>, Vec<_>) =
                 parse(&text).into_iter().partition(|case| infrastructure(&case));
             assert!(!infra.is_empty());
-            let mut keys: Vec<_> = tests
-                .iter()
-                .map(|case| (&case.suite, &case.class, &case.name))
-                .collect();
+            let mut keys: Vec<_> = tests.iter().map(|case| (&case.suite, &case.class, &case.name)).collect();
             assert_eq!(keys.len() as u64, run.report().counts.total(), "{name} {flavour}");
             keys.sort_unstable();
             keys.dedup();
             if flavour != Flavour::Datadog {
-                assert_eq!(
-                    keys.len(),
-                    tests.len(),
-                    "{name} {flavour}: GitLab and Jenkins drop equal ones"
-                );
+                assert_eq!(keys.len(), tests.len(), "{name} {flavour}: GitLab and Jenkins drop equal ones");
             }
         }
     }
@@ -154,10 +141,7 @@ fn the_result_is_in_the_element() {
     assert!(elements(&runs::failing(), "TestTCP").is_empty());
     assert_eq!(elements(&runs::failing(), "TestDNS/udp/v6"), ["failure"]);
     assert_eq!(elements(&runs::failing(), "TestRingBuffer"), ["skipped"]);
-    assert_eq!(
-        elements(&runs::flaky(), "TestTCP"),
-        ["flakyFailure", "stackTrace"]
-    );
+    assert_eq!(elements(&runs::flaky(), "TestTCP"), ["flakyFailure", "stackTrace"]);
     assert_eq!(elements(&runs::early_exit(3), "TestDNS"), ["failure"]);
     assert_eq!(elements(&runs::early_exit(3), "TestTCP"), ["error"]);
     assert_eq!(elements(&runs::build_failure(), "build x86_64"), ["error"]);
@@ -167,20 +151,10 @@ fn the_result_is_in_the_element() {
 #[test]
 fn an_unbooted_cell_is_an_error_with_its_console() {
     let text = text(&runs::boot_failure(), Flavour::Gitlab, &NoOutput);
-    let boots: Vec<_> = parse(&text)
-        .into_iter()
-        .filter(|case| case.name == "boot")
-        .collect();
+    let boots: Vec<_> = parse(&text).into_iter().filter(|case| case.name == "boot").collect();
     assert_eq!(boots[0].elements, Vec::<String>::new());
-    assert_eq!(
-        (boots[1].suite.as_str(), boots[1].elements[0].as_str()),
-        ("debian_11/5.10/arm64", "error")
-    );
-    assert!(
-        boots[1].text.starts_with("boot failed: no progress for 60 s"),
-        "{}",
-        boots[1].text
-    );
+    assert_eq!((boots[1].suite.as_str(), boots[1].elements[0].as_str()), ("debian_11/5.10/arm64", "error"));
+    assert!(boots[1].text.starts_with("boot failed: no progress for 60 s"), "{}", boots[1].text);
     assert!(boots[1].text.contains("Unable to mount root fs"));
     assert!(text.contains("type=\"boot-failed\""));
 }
@@ -188,10 +162,7 @@ fn an_unbooted_cell_is_an_error_with_its_console() {
 #[test]
 fn the_kernel_is_a_property_and_the_cell_part_of_the_class() {
     let gitlab = text(&runs::green(), Flavour::Gitlab, &NoOutput);
-    assert!(
-        gitlab.contains(r#"<property name="dd_tags[os.version]" value="6.1.0-28-amd64"/>"#),
-        "{gitlab}"
-    );
+    assert!(gitlab.contains(r#"<property name="dd_tags[os.version]" value="6.1.0-28-amd64"/>"#), "{gitlab}");
     assert!(gitlab.contains(r#"<property name="dd_tags[os.architecture]" value="x86_64"/>"#));
     assert!(gitlab.contains(r#"classname="debian_12-6.1-x86_64.pkg/network/tracer""#));
     assert!(!gitlab.lines().nth(1).unwrap().contains("skipped"));
@@ -207,20 +178,14 @@ fn a_skip_says_why_in_its_content() {
     let out: &[u8] =
         b"=== RUN   TestRingBuffer\n    ring_test.go:9: kernel is older than 5.8\n--- SKIP: TestRingBuffer\n";
     let cases = parse(&text(&runs::failing(), Flavour::Gitlab, &Fixed(out)));
-    let skip = cases
-        .into_iter()
-        .find(|case| case.name == "TestRingBuffer")
-        .unwrap();
+    let skip = cases.into_iter().find(|case| case.name == "TestRingBuffer").unwrap();
     assert_eq!(skip.text.trim(), "ring_test.go:9: kernel is older than 5.8");
 }
 
 #[test]
 fn output_that_is_gone_is_said_and_fails_nothing() {
     let cases = parse(&text(&runs::failing(), Flavour::Gitlab, &NoOutput));
-    let failed = cases
-        .into_iter()
-        .find(|case| case.name == "TestDNS/udp/v6")
-        .unwrap();
+    let failed = cases.into_iter().find(|case| case.name == "TestDNS/udp/v6").unwrap();
     assert!(failed.text.contains("cannot be read"), "{}", failed.text);
 }
 
@@ -229,25 +194,11 @@ fn buildkite_gets_5000_cases_a_file() {
     let mut script = Script::new();
     let names: Vec<String> = (0..12_000).map(|n| format!("Test{n:05}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    script
-        .plan(&[bookworm()], &[PKG])
-        .up(&bookworm())
-        .green(&bookworm(), PKG, &names)
-        .done();
+    script.plan(&[bookworm()], &[PKG]).up(&bookworm()).green(&bookworm(), PKG, &names).done();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("junit.xml");
-    let files = write(
-        &script.run(),
-        Flavour::Buildkite,
-        &NoOutput,
-        &Masks::default(),
-        &path,
-    )
-    .unwrap();
-    let counts: Vec<_> = files
-        .iter()
-        .map(|file| parse(&fs::read_to_string(file).unwrap()).len())
-        .collect();
+    let files = write(&script.run(), Flavour::Buildkite, &NoOutput, &Masks::default(), &path).unwrap();
+    let counts: Vec<_> = files.iter().map(|file| parse(&fs::read_to_string(file).unwrap()).len()).collect();
     assert_eq!(counts, [5000, 5000, 2002]);
     assert_eq!(files[2], folder.path().join("junit-3.xml"));
 }
@@ -256,20 +207,10 @@ fn buildkite_gets_5000_cases_a_file() {
 fn a_large_run_fits_gitlab() {
     let mut script = Script::new();
     let names: Vec<String> = (0..2_000).map(|n| format!("Test{n:05}")).collect();
-    let results: Vec<_> = names
-        .iter()
-        .map(|name| (name.as_str(), TestResult::Fail))
-        .collect();
-    script
-        .plan(&[bookworm()], &[PKG])
-        .up(&bookworm())
-        .tests(&bookworm(), PKG, &results)
-        .done();
+    let results: Vec<_> = names.iter().map(|name| (name.as_str(), TestResult::Fail)).collect();
+    script.plan(&[bookworm()], &[PKG]).up(&bookworm()).tests(&bookworm(), PKG, &results).done();
     for envelope in &mut script.log {
-        if let Event::TestFinished {
-            output: Some(output), ..
-        } = &mut envelope.event
-        {
+        if let Event::TestFinished { output: Some(output), .. } = &mut envelope.event {
             output.length = 60_000;
         }
     }
@@ -289,27 +230,12 @@ fn an_unwritable_path_is_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file/junit.xml");
     fs::write(folder.path().join("file"), "").unwrap();
-    let error = write(
-        &runs::green().run(),
-        Flavour::Gitlab,
-        &NoOutput,
-        &Masks::default(),
-        &path,
-    )
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("cannot write the JUnit report `{}`", path.display())
-    );
+    let error =
+        write(&runs::green().run(), Flavour::Gitlab, &NoOutput, &Masks::default(), &path).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot write the JUnit report `{}`", path.display()));
     assert!(std::error::Error::source(&error).is_some());
-    let error = write(
-        &runs::green().run(),
-        Flavour::Gitlab,
-        &NoOutput,
-        &Masks::default(),
-        folder.path(),
-    )
-    .unwrap_err();
+    let error = write(&runs::green().run(), Flavour::Gitlab, &NoOutput, &Masks::default(), folder.path())
+        .unwrap_err();
     assert!(std::error::Error::source(&error).is_some());
     assert_eq!(
         fs::read_dir(folder.path().parent().unwrap())
@@ -329,8 +255,5 @@ fn an_unwritable_path_is_a_clear_error() {
 fn flavours_have_names() {
     assert_eq!("datadog".parse(), Ok(Flavour::Datadog));
     let error = "gitlub".parse::<Flavour>().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`gitlub` is not a JUnit flavour: gitlab, datadog, jenkins, buildkite"
-    );
+    assert_eq!(error.to_string(), "`gitlub` is not a JUnit flavour: gitlab, datadog, jenkins, buildkite");
 }

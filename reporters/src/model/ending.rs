@@ -142,9 +142,7 @@ impl<'r> Ending<'r> {
 /// The first console line that names a panic, else the last one.
 fn telling_line(loss: &Loss) -> Option<&str> {
     let panic = loss.excerpt.iter().find(|line| line.contains("Kernel panic"));
-    panic
-        .or(loss.excerpt.last())
-        .map(|line| without_time(line.trim()))
+    panic.or(loss.excerpt.last()).map(|line| without_time(line.trim()))
 }
 
 /// A line of the kernel log without the seconds it begins with.
@@ -152,9 +150,7 @@ fn without_time(line: &str) -> &str {
     let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
     match rest {
         Some((time, rest))
-            if time
-                .bytes()
-                .all(|byte| byte == b' ' || byte == b'.' || byte.is_ascii_digit()) =>
+            if time.bytes().all(|byte| byte == b' ' || byte == b'.' || byte.is_ascii_digit()) =>
         {
             rest
         }

@@ -56,9 +56,7 @@ impl Cell {
 
     /// Whether any package began in it.
     pub fn started(&self) -> bool {
-        self.packages
-            .values()
-            .any(|package| !package.shards.is_empty() || !package.tests.is_empty())
+        self.packages.values().any(|package| !package.shards.is_empty() || !package.tests.is_empty())
     }
 }
 

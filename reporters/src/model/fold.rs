@@ -43,14 +43,7 @@ impl Run {
 
     fn fold_run(&mut self, event: &Event) {
         match event {
-            Event::RunStarted {
-                run,
-                version,
-                command,
-                component,
-                stack,
-                test_failure_exit_code,
-            } => {
+            Event::RunStarted { run, version, command, component, stack, test_failure_exit_code } => {
                 self.id.clone_from(run);
                 self.version.clone_from(version);
                 self.command.clone_from(command);
@@ -58,11 +51,7 @@ impl Run {
                 self.stack.clone_from(stack);
                 self.test_failure_exit_code = *test_failure_exit_code;
             }
-            Event::CellSelected {
-                cell,
-                distro,
-                distro_version,
-            } => {
+            Event::CellSelected { cell, distro, distro_version } => {
                 let cell = self.cell_entry(cell);
                 cell.selected = true;
                 cell.distro.clone_from(distro);
@@ -70,10 +59,7 @@ impl Run {
             }
             Event::CellSkipped { cell, reason } => self.cell_entry(cell).skipped = Some(reason.clone()),
             Event::CellFailed { cell, stage, message } => {
-                let failure = CellFailure {
-                    stage: stage.clone(),
-                    message: message.clone(),
-                };
+                let failure = CellFailure { stage: stage.clone(), message: message.clone() };
                 self.cell_entry(cell).failed.get_or_insert(failure);
             }
             Event::CancelRequested { by } => self.cancelled_by = Some(by.clone()),
@@ -86,12 +72,7 @@ impl Run {
     fn fold_preparation(&mut self, event: &Event) {
         match event {
             Event::HostFailed { host, message } => self.failed_hosts.push((host.clone(), message.clone())),
-            Event::ImageReady {
-                image,
-                digest,
-                cached,
-                duration_ms,
-            } => self.images.push(Image {
+            Event::ImageReady { image, digest, cached, duration_ms } => self.images.push(Image {
                 image: image.clone(),
                 digest: digest.clone(),
                 cached: *cached,
@@ -100,35 +81,17 @@ impl Run {
             Event::BuildStarted { arch } => {
                 self.builds.entry(*arch).or_insert(Build::Running);
             }
-            Event::BuildFinished {
-                arch,
-                compiled,
-                cached,
-                duration_ms,
-            } => {
-                let done = Build::Done {
-                    compiled: *compiled,
-                    cached: *cached,
-                    duration_ms: *duration_ms,
-                };
+            Event::BuildFinished { arch, compiled, cached, duration_ms } => {
+                let done = Build::Done { compiled: *compiled, cached: *cached, duration_ms: *duration_ms };
                 // A failed package stays failed, however the rest went.
                 let build = self.builds.entry(*arch).or_insert(Build::Running);
                 if !matches!(build, Build::Failed { .. }) {
                     *build = done;
                 }
             }
-            Event::BuildFailed {
-                arch,
-                subject,
-                message,
-            } => {
-                self.builds.insert(
-                    *arch,
-                    Build::Failed {
-                        subject: subject.clone(),
-                        message: message.clone(),
-                    },
-                );
+            Event::BuildFailed { arch, subject, message } => {
+                self.builds
+                    .insert(*arch, Build::Failed { subject: subject.clone(), message: message.clone() });
             }
             _ => {}
         }
@@ -143,14 +106,7 @@ impl Run {
                 self.reused.remove(machine);
                 self.cell_entry(cell);
             }
-            Event::BootFailed {
-                machine,
-                cell,
-                phase,
-                message,
-                excerpt,
-                duration_ms,
-            } => {
+            Event::BootFailed { machine, cell, phase, message, excerpt, duration_ms } => {
                 self.cell_entry(cell).boot_failures.push(BootFailure {
                     machine: machine.clone(),
                     phase: *phase,
@@ -159,12 +115,7 @@ impl Run {
                     duration_ms: *duration_ms,
                 });
             }
-            Event::MachineLost {
-                machine,
-                cell,
-                seen,
-                excerpt,
-            } => {
+            Event::MachineLost { machine, cell, seen, excerpt } => {
                 let loss = Loss {
                     machine: machine.clone(),
                     seen: *seen,
@@ -199,40 +150,21 @@ impl Run {
                     console: console.clone(),
                 });
             }
-            Event::ShipFinished {
-                cell,
-                bytes,
-                files,
-                duration_ms,
-                ..
-            } => {
+            Event::ShipFinished { cell, bytes, files, duration_ms, .. } => {
                 let shipped = self.cell_entry(cell).shipped.get_or_insert(Shipped::default());
                 shipped.bytes = shipped.bytes.saturating_add(*bytes);
                 shipped.files = shipped.files.saturating_add(*files);
                 shipped.duration_ms = shipped.duration_ms.saturating_add(*duration_ms);
             }
-            Event::ShipFailed {
-                machine,
-                cell,
-                message,
-            } => {
-                self.cell_entry(cell)
-                    .ship_failures
-                    .push((machine.clone(), message.clone()));
+            Event::ShipFailed { machine, cell, message } => {
+                self.cell_entry(cell).ship_failures.push((machine.clone(), message.clone()));
             }
             event => self.fold_splat(event),
         }
     }
 
     fn fold_splat(&mut self, event: &Event) {
-        let Event::SplatSeen {
-            machine,
-            cell,
-            signature,
-            excerpt,
-            test_running,
-        } = event
-        else {
+        let Event::SplatSeen { machine, cell, signature, excerpt, test_running } = event else {
             return;
         };
         let mut splat = Splat {
@@ -255,12 +187,7 @@ impl Run {
                     self.package_entry(&shard.cell, &shard.package).planned = true;
                 }
             }
-            Event::ShardStarted {
-                cell,
-                package,
-                machine,
-                attempt,
-            } => {
+            Event::ShardStarted { cell, package, machine, attempt } => {
                 self.package_entry(cell, package).shards.push(Shard {
                     machine: machine.clone(),
                     attempt: *attempt,
@@ -271,20 +198,9 @@ impl Run {
             }
             Event::TestsListed { cell, package, tests } => {
                 let listed = &mut self.package_entry(cell, package).listed;
-                listed
-                    .get_or_insert_default()
-                    .extend(tests.iter().map(|test| test_name(test)));
+                listed.get_or_insert_default().extend(tests.iter().map(|test| test_name(test)));
             }
-            Event::ShardFinished {
-                cell,
-                package,
-                attempt,
-                end,
-                status,
-                duration_ms,
-                leaked,
-                output,
-            } => {
+            Event::ShardFinished { cell, package, attempt, end, status, duration_ms, leaked, output } => {
                 let ended = ShardEnded {
                     end: *end,
                     status: *status,
@@ -295,11 +211,7 @@ impl Run {
                 };
                 finish_shard(self.package_entry(cell, package), *attempt, ended, envelope.seq);
             }
-            Event::ShardRequeued {
-                cell,
-                package,
-                reason,
-            } => {
+            Event::ShardRequeued { cell, package, reason } => {
                 self.package_entry(cell, package).requeues.push(reason.clone());
             }
             _ => {}
@@ -308,12 +220,7 @@ impl Run {
 
     fn fold_test(&mut self, envelope: &Envelope) {
         match &envelope.event {
-            Event::TestStarted {
-                cell,
-                package,
-                test,
-                attempt,
-            } => {
+            Event::TestStarted { cell, package, test, attempt } => {
                 let package = self.package_entry(cell, package);
                 let begun = Attempt {
                     number: *attempt,
@@ -324,16 +231,7 @@ impl Run {
                 };
                 package.tests.entry(test_name(test)).or_default().push(begun);
             }
-            Event::TestFinished {
-                cell,
-                package,
-                test,
-                attempt,
-                result,
-                duration_ms,
-                output,
-                message,
-            } => {
+            Event::TestFinished { cell, package, test, attempt, result, duration_ms, output, message } => {
                 let ended = TestEnded {
                     result: *result,
                     duration_ms: *duration_ms,
@@ -343,10 +241,7 @@ impl Run {
                 let package = self.package_entry(cell, package);
                 let shard = package.shards.len().checked_sub(1);
                 let attempts = package.tests.entry(test_name(test)).or_default();
-                let open = attempts
-                    .iter_mut()
-                    .rev()
-                    .find(|a| a.number == *attempt && a.ended.is_none());
+                let open = attempts.iter_mut().rev().find(|a| a.number == *attempt && a.ended.is_none());
                 match open {
                     Some(attempt) => attempt.ended = Some(ended),
                     None => attempts.push(Attempt {
@@ -358,11 +253,7 @@ impl Run {
                     }),
                 }
             }
-            Event::TestOutputMalformed {
-                cell,
-                package,
-                message,
-            } => {
+            Event::TestOutputMalformed { cell, package, message } => {
                 self.package_entry(cell, package).malformed.push(message.clone());
             }
             _ => {}
@@ -389,20 +280,13 @@ impl Run {
 
 /// The empty name stands for the package itself, so a test cannot have it.
 fn test_name(name: &str) -> String {
-    if name.is_empty() {
-        "(unnamed)".to_owned()
-    } else {
-        name.to_owned()
-    }
+    if name.is_empty() { "(unnamed)".to_owned() } else { name.to_owned() }
 }
 
 /// Ends the execution it belongs to; one whose start is not in the log is added.
 fn finish_shard(package: &mut Package, attempt: u32, ended: ShardEnded, seq: u64) {
-    let open = package
-        .shards
-        .iter_mut()
-        .rev()
-        .find(|shard| shard.attempt == attempt && shard.ended.is_none());
+    let open =
+        package.shards.iter_mut().rev().find(|shard| shard.attempt == attempt && shard.ended.is_none());
     match open {
         Some(shard) => shard.ended = Some(ended),
         None => package.shards.push(Shard {
@@ -422,19 +306,14 @@ fn attribute(cell: &mut Cell, splat: &Splat) -> bool {
     };
     let index = cell.splats.len();
     let on_machine = |package: &&mut Package| {
-        package
-            .shards
-            .last()
-            .is_some_and(|shard| shard.machine == splat.machine)
+        package.shards.last().is_some_and(|shard| shard.machine == splat.machine)
             && package.tests.contains_key(name)
     };
     let mut candidates: Vec<&mut Package> = cell.packages.values_mut().filter(on_machine).collect();
     // Of several packages with a test of that name, the one that began last.
     candidates.sort_by_key(|package| package.shards.last().map(|shard| shard.started_seq));
-    let attempt = candidates
-        .pop()
-        .and_then(|package| package.tests.get_mut(name))
-        .and_then(|runs| runs.last_mut());
+    let attempt =
+        candidates.pop().and_then(|package| package.tests.get_mut(name)).and_then(|runs| runs.last_mut());
     match attempt {
         Some(attempt) => {
             attempt.splats.push(index);

@@ -172,16 +172,10 @@ impl Run {
     }
 
     fn spans<'r>(&'r self, cell: &'r Cell) -> impl Iterator<Item = (u64, u64)> + 'r {
-        cell.packages
-            .values()
-            .flat_map(|package| &package.shards)
-            .map(|shard| {
-                let end = shard
-                    .ended
-                    .as_ref()
-                    .map_or(self.elapsed_ms, |ended| ended.ended_ms);
-                (shard.started_ms, end)
-            })
+        cell.packages.values().flat_map(|package| &package.shards).map(|shard| {
+            let end = shard.ended.as_ref().map_or(self.elapsed_ms, |ended| ended.ended_ms);
+            (shard.started_ms, end)
+        })
     }
 }
 

@@ -37,31 +37,17 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn machine() -> impl Strategy<Value = String> {
-    prop_oneof![
-        Just(bookworm().slug()),
-        Just(trixie().slug()),
-        Just("m".to_owned())
-    ]
+    prop_oneof![Just(bookworm().slug()), Just(trixie().slug()), Just("m".to_owned())]
 }
 
 fn end() -> impl Strategy<Value = ShardEnd> {
     use ShardEnd::{Cancelled, Exited, MachineLost, NotStarted, Signalled, TimedOut};
-    prop::sample::select(vec![
-        Exited,
-        Signalled,
-        TimedOut,
-        MachineLost,
-        Cancelled,
-        NotStarted,
-    ])
+    prop::sample::select(vec![Exited, Signalled, TimedOut, MachineLost, Cancelled, NotStarted])
 }
 
 fn output() -> impl Strategy<Value = Option<OutputRef>> {
-    let any = (0..3_u64, any::<u64>()).prop_map(|(n, length)| OutputRef {
-        file: "o".into(),
-        offset: n,
-        length,
-    });
+    let any =
+        (0..3_u64, any::<u64>()).prop_map(|(n, length)| OutputRef { file: "o".into(), offset: n, length });
     prop::option::of(any)
 }
 
@@ -73,86 +59,47 @@ fn of_tests() -> impl Strategy<Value = Event> {
             test,
             attempt
         }),
-        (
-            cell(),
-            package(),
-            name(),
-            0..3_u32,
-            prop::sample::select(RESULTS.to_vec()),
-            output()
-        )
-            .prop_map(
-                |(cell, package, test, attempt, result, output)| Event::TestFinished {
-                    cell,
-                    package,
-                    test,
-                    attempt,
-                    result,
-                    duration_ms: u64::MAX / 2,
-                    output,
-                    message: None
-                }
-            ),
-        (cell(), package(), machine(), 0..3_u32).prop_map(|(cell, package, machine, attempt)| {
-            Event::ShardStarted {
+        (cell(), package(), name(), 0..3_u32, prop::sample::select(RESULTS.to_vec()), output()).prop_map(
+            |(cell, package, test, attempt, result, output)| Event::TestFinished {
                 cell,
                 package,
-                machine,
+                test,
                 attempt,
+                result,
+                duration_ms: u64::MAX / 2,
+                output,
+                message: None
             }
+        ),
+        (cell(), package(), machine(), 0..3_u32).prop_map(|(cell, package, machine, attempt)| {
+            Event::ShardStarted { cell, package, machine, attempt }
         }),
         (cell(), package(), prop::collection::vec(name(), 0..4))
             .prop_map(|(cell, package, tests)| Event::TestsListed { cell, package, tests }),
-        (
-            cell(),
-            package(),
-            0..3_u32,
-            end(),
-            prop::option::of(0..3_i32),
-            output()
-        )
-            .prop_map(
-                |(cell, package, attempt, end, status, output)| Event::ShardFinished {
-                    cell,
-                    package,
-                    attempt,
-                    end,
-                    status,
-                    duration_ms: 5,
-                    leaked: true,
-                    output
-                }
-            ),
+        (cell(), package(), 0..3_u32, end(), prop::option::of(0..3_i32), output()).prop_map(
+            |(cell, package, attempt, end, status, output)| Event::ShardFinished {
+                cell,
+                package,
+                attempt,
+                end,
+                status,
+                duration_ms: 5,
+                leaked: true,
+                output
+            }
+        ),
     ]
 }
 
 fn of_machines() -> impl Strategy<Value = Event> {
-    let seen = prop::sample::select(vec![
-        LossEvidence::Panic,
-        LossEvidence::QemuGone,
-        LossEvidence::Silent,
-    ]);
+    let seen = prop::sample::select(vec![LossEvidence::Panic, LossEvidence::QemuGone, LossEvidence::Silent]);
     let lines = || prop::collection::vec(any::<String>(), 0..3);
     prop_oneof![
-        cell().prop_map(|cell| Event::CellSelected {
-            cell,
-            distro: "d".into(),
-            distro_version: "1".into()
-        }),
-        cell().prop_map(|cell| Event::CellSkipped {
-            cell,
-            reason: "r".into()
-        }),
-        cell().prop_map(|cell| Event::CellFailed {
-            cell,
-            stage: "host".into(),
-            message: String::new()
-        }),
+        cell().prop_map(|cell| Event::CellSelected { cell, distro: "d".into(), distro_version: "1".into() }),
+        cell().prop_map(|cell| Event::CellSkipped { cell, reason: "r".into() }),
+        cell().prop_map(|cell| Event::CellFailed { cell, stage: "host".into(), message: String::new() }),
         prop::collection::vec((cell(), package()), 0..4).prop_map(|shards| Event::PlanMade {
-            shards: shards
-                .into_iter()
-                .map(|(cell, package)| PlannedShard { cell, package })
-                .collect()
+            shards: shards.into_iter().map(|(cell, package)| PlannedShard { cell, package }).collect()
         }),
         (cell(), machine(), seen, lines()).prop_map(|(cell, machine, seen, excerpt)| Event::MachineLost {
             machine,
@@ -169,24 +116,14 @@ fn of_machines() -> impl Strategy<Value = Event> {
             duration_ms: 1
         }),
         (cell(), machine(), prop::option::of(name())).prop_map(|(cell, machine, test_running)| {
-            Event::SplatSeen {
-                machine,
-                cell,
-                signature: "BUG".into(),
-                excerpt: vec![],
-                test_running,
-            }
+            Event::SplatSeen { machine, cell, signature: "BUG".into(), excerpt: vec![], test_running }
         }),
         (cell(), machine()).prop_map(|(cell, machine)| Event::ShipFailed {
             machine,
             cell,
             message: "m".into()
         }),
-        Just(Event::BuildFailed {
-            arch: Arch::X86_64,
-            subject: "s".into(),
-            message: "m".into()
-        }),
+        Just(Event::BuildFailed { arch: Arch::X86_64, subject: "s".into(), message: "m".into() }),
         Just(Event::CancelRequested { by: "SIGINT".into() }),
         prop::sample::select(vec![RunEnd::Completed, RunEnd::Cancelled])
             .prop_map(|why| Event::RunFinished { why }),

@@ -48,11 +48,7 @@ pub struct Counts {
 
 impl Counts {
     pub(super) fn add(&mut self, result: TestResult, name: &str) {
-        let by_result = if name.is_empty() {
-            &mut self.packages
-        } else {
-            &mut self.tests
-        };
+        let by_result = if name.is_empty() { &mut self.packages } else { &mut self.tests };
         by_result[slot(result)] += 1;
     }
 
@@ -89,19 +85,12 @@ impl Counts {
 
     /// Tests and packages that are neither pass, flaky nor skip.
     pub fn bad(&self) -> u64 {
-        RESULTS
-            .iter()
-            .filter(|result| !is_good(**result))
-            .map(|result| self.of(*result))
-            .sum()
+        RESULTS.iter().filter(|result| !is_good(**result)).map(|result| self.of(*result)).sum()
     }
 }
 
 fn slot(result: TestResult) -> usize {
-    RESULTS
-        .iter()
-        .position(|known| *known == result)
-        .unwrap_or_default()
+    RESULTS.iter().position(|known| *known == result).unwrap_or_default()
 }
 
 /// What a run comes to. The later variant outranks the earlier.
@@ -163,11 +152,7 @@ impl Report<'_> {
     /// What the run comes to: the highest rank of what happened.
     pub fn outcome(&self) -> Outcome {
         let run = self.run;
-        let mut outcome = if self.counts.total() == 0 {
-            Outcome::NothingSelected
-        } else {
-            Outcome::Passed
-        };
+        let mut outcome = if self.counts.total() == 0 { Outcome::NothingSelected } else { Outcome::Passed };
         let failed = [
             TestResult::Fail,
             TestResult::TimedOut,
@@ -181,21 +166,13 @@ impl Report<'_> {
             outcome = outcome.max(Outcome::TestsFailed);
         }
         let absent = |result| matches!(result, TestResult::Lost | TestResult::NotRun);
-        let lost = self
-            .tests()
-            .any(|(_, _, test)| absent(test.result) && !test.cancelled);
+        let lost = self.tests().any(|(_, _, test)| absent(test.result) && !test.cancelled);
         if lost || self.cells.iter().any(|cell| cell.trouble.is_some()) {
             outcome = outcome.max(Outcome::CellsFailed);
         }
-        let build_failed = run
-            .builds
-            .values()
-            .any(|build| matches!(build, Build::Failed { .. }));
+        let build_failed = run.builds.values().any(|build| matches!(build, Build::Failed { .. }));
         if build_failed
-            || run
-                .cells
-                .iter()
-                .any(|cell| cell.failed.as_ref().is_some_and(|f| f.stage == "build"))
+            || run.cells.iter().any(|cell| cell.failed.as_ref().is_some_and(|f| f.stage == "build"))
         {
             outcome = outcome.max(Outcome::BuildFailed);
         }

@@ -35,9 +35,7 @@ impl Script {
         script.push(Event::RunStarted {
             run: "20261122-170501-quiet-otter".to_owned(),
             version: "0.1.0".to_owned(),
-            command: ["kmt-run", "run", "matrices/demo.toml"]
-                .map(str::to_owned)
-                .to_vec(),
+            command: ["kmt-run", "run", "matrices/demo.toml"].map(str::to_owned).to_vec(),
             component: "system-probe".to_owned(),
             stack: "main".to_owned(),
             test_failure_exit_code: 100,
@@ -50,13 +48,7 @@ impl Script {
         let elapsed_ms = seq * 100;
         let start = Utc.with_ymd_and_hms(2026, 11, 22, 17, 5, 1).unwrap();
         let time = start + chrono::Duration::milliseconds(elapsed_ms as i64);
-        self.log.push(Envelope {
-            schema: SCHEMA,
-            seq,
-            time,
-            elapsed_ms,
-            event,
-        });
+        self.log.push(Envelope { schema: SCHEMA, seq, time, elapsed_ms, event });
         self
     }
 
@@ -79,36 +71,23 @@ impl Script {
             cell: cell.clone(),
             package: (*package).to_owned(),
         };
-        let shards = cells
-            .iter()
-            .flat_map(|cell| packages.iter().map(move |package| shard(cell, package)))
-            .collect();
+        let shards =
+            cells.iter().flat_map(|cell| packages.iter().map(move |package| shard(cell, package))).collect();
         self.push(Event::PlanMade { shards })
     }
 
     /// Boots the cell's machine and ships to it.
     pub(crate) fn up(&mut self, cell: &CellId) -> &mut Script {
         let machine = cell.slug();
-        self.push(Event::MachineDefined {
-            machine: machine.clone(),
-            cell: cell.clone(),
-        });
+        self.push(Event::MachineDefined { machine: machine.clone(), cell: cell.clone() });
         for phase in [BootPhase::Defined, BootPhase::Kernel, BootPhase::Sshd] {
-            self.push(Event::MachinePhase {
-                machine: machine.clone(),
-                phase,
-            });
+            self.push(Event::MachinePhase { machine: machine.clone(), phase });
         }
         self.push(Event::MachineReady {
             machine: machine.clone(),
             cell: cell.clone(),
             kernel_release: format!("{}.0-28-amd64", cell.kernel),
-            machine_arch: if cell.arch == Arch::Arm64 {
-                "aarch64"
-            } else {
-                "x86_64"
-            }
-            .to_owned(),
+            machine_arch: if cell.arch == Arch::Arm64 { "aarch64" } else { "x86_64" }.to_owned(),
             os_name: cell.platform.replace('_', "-"),
             duration_ms: 12_345,
             console: Some(format!("{machine}/console.log")),
@@ -140,11 +119,7 @@ impl Script {
             attempt: n,
         });
         let tests = listed.iter().map(|test| (*test).to_owned()).collect();
-        self.push(Event::TestsListed {
-            cell: cell.clone(),
-            package: package.to_owned(),
-            tests,
-        })
+        self.push(Event::TestsListed { cell: cell.clone(), package: package.to_owned(), tests })
     }
 
     pub(crate) fn start(&mut self, cell: &CellId, package: &str, test: &str) -> &mut Script {
@@ -159,12 +134,7 @@ impl Script {
         test: &str,
     ) -> &mut Script {
         let (cell, package, test) = (cell.clone(), package.to_owned(), test.to_owned());
-        self.push(Event::TestStarted {
-            cell,
-            package,
-            test,
-            attempt,
-        })
+        self.push(Event::TestStarted { cell, package, test, attempt })
     }
 
     pub(crate) fn finish(
@@ -186,11 +156,7 @@ impl Script {
         result: TestResult,
     ) -> &mut Script {
         let bad = matches!(result, TestResult::Fail | TestResult::Skip);
-        let output = bad.then(|| OutputRef {
-            file: format!("{test}.out"),
-            offset: 0,
-            length: 4096,
-        });
+        let output = bad.then(|| OutputRef { file: format!("{test}.out"), offset: 0, length: 4096 });
         self.push(Event::TestFinished {
             cell: cell.clone(),
             package: package.to_owned(),
@@ -211,8 +177,7 @@ impl Script {
         tests: &[(&str, TestResult)],
     ) -> &mut Script {
         for (test, result) in tests {
-            self.start(cell, package, test)
-                .finish(cell, package, test, *result);
+            self.start(cell, package, test).finish(cell, package, test, *result);
         }
         self
     }
@@ -267,19 +232,11 @@ impl Script {
             ],
             _ => Vec::new(),
         };
-        self.push(Event::MachineLost {
-            machine: cell.slug(),
-            cell: cell.clone(),
-            seen,
-            excerpt,
-        })
+        self.push(Event::MachineLost { machine: cell.slug(), cell: cell.clone(), seen, excerpt })
     }
 
     pub(crate) fn boot_failed(&mut self, cell: &CellId) -> &mut Script {
-        self.push(Event::MachineDefined {
-            machine: cell.slug(),
-            cell: cell.clone(),
-        });
+        self.push(Event::MachineDefined { machine: cell.slug(), cell: cell.clone() });
         self.push(Event::BootFailed {
             machine: cell.slug(),
             cell: cell.clone(),
@@ -299,15 +256,11 @@ impl Script {
     }
 
     pub(crate) fn done(&mut self) -> &mut Script {
-        self.push(Event::RunFinished {
-            why: RunEnd::Completed,
-        })
+        self.push(Event::RunFinished { why: RunEnd::Completed })
     }
 
     pub(crate) fn cancel(&mut self) -> &mut Script {
-        self.push(Event::CancelRequested {
-            by: "SIGINT".to_owned(),
-        })
+        self.push(Event::CancelRequested { by: "SIGINT".to_owned() })
     }
 }
 
@@ -331,19 +284,14 @@ pub(crate) mod runs {
         let mut script = Script::new();
         script.plan(&[bookworm(), trixie()], &[PKG]);
         for (cell, result) in [(bookworm(), Fail), (trixie(), Pass)] {
-            script
-                .up(&cell)
-                .begin(&cell, PKG, &["TestDNS", "TestRingBuffer", "TestTCP"]);
-            script
-                .start(&cell, PKG, "TestDNS")
-                .start(&cell, PKG, "TestDNS/udp")
-                .start(&cell, PKG, "TestDNS/udp/v6");
-            script
-                .finish(&cell, PKG, "TestDNS/udp/v6", result)
-                .finish(&cell, PKG, "TestDNS/udp", result);
-            script
-                .tests(&cell, PKG, &[("TestDNS/tcp", Pass)])
-                .finish(&cell, PKG, "TestDNS", result);
+            script.up(&cell).begin(&cell, PKG, &["TestDNS", "TestRingBuffer", "TestTCP"]);
+            script.start(&cell, PKG, "TestDNS").start(&cell, PKG, "TestDNS/udp").start(
+                &cell,
+                PKG,
+                "TestDNS/udp/v6",
+            );
+            script.finish(&cell, PKG, "TestDNS/udp/v6", result).finish(&cell, PKG, "TestDNS/udp", result);
+            script.tests(&cell, PKG, &[("TestDNS/tcp", Pass)]).finish(&cell, PKG, "TestDNS", result);
             script.tests(&cell, PKG, &[("TestRingBuffer", Skip), ("TestTCP", Pass)]);
             script.end(&cell, PKG, ShardEnd::Exited, Some(i32::from(result == Fail)));
         }
@@ -361,16 +309,9 @@ pub(crate) mod runs {
             &["TestDNS", "TestTCP", "TestUDP"],
         );
         let cell = bookworm();
-        script
-            .up(&cell)
-            .begin(&cell, PKG, &["TestDNS", "TestTCP", "TestUDP"]);
-        script
-            .tests(&cell, PKG, &[("TestDNS", Pass)])
-            .start(&cell, PKG, "TestTCP");
-        script
-            .start(&cell, PKG, "TestTCP/v4")
-            .lost(&cell, seen)
-            .end(&cell, PKG, ShardEnd::MachineLost, None);
+        script.up(&cell).begin(&cell, PKG, &["TestDNS", "TestTCP", "TestUDP"]);
+        script.tests(&cell, PKG, &[("TestDNS", Pass)]).start(&cell, PKG, "TestTCP");
+        script.start(&cell, PKG, "TestTCP/v4").lost(&cell, seen).end(&cell, PKG, ShardEnd::MachineLost, None);
         script.done();
         script
     }
@@ -378,14 +319,8 @@ pub(crate) mod runs {
     pub(crate) fn early_exit(status: i32) -> Script {
         let mut script = Script::new();
         let cell = bookworm();
-        script
-            .plan(std::slice::from_ref(&cell), &[PKG])
-            .up(&cell)
-            .begin(&cell, PKG, &["TestDNS", "TestTCP"]);
-        script
-            .start(&cell, PKG, "TestDNS")
-            .end(&cell, PKG, ShardEnd::Exited, Some(status))
-            .done();
+        script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["TestDNS", "TestTCP"]);
+        script.start(&cell, PKG, "TestDNS").end(&cell, PKG, ShardEnd::Exited, Some(status)).done();
         script
     }
 
@@ -397,9 +332,7 @@ pub(crate) mod runs {
             PKG,
             &["TestDNS", "TestHang"],
         );
-        script
-            .start(&cell, PKG, "TestHang")
-            .start(&cell, PKG, "TestHang/forever");
+        script.start(&cell, PKG, "TestHang").start(&cell, PKG, "TestHang/forever");
         script.end(&cell, PKG, ShardEnd::TimedOut, None).done();
         script
     }
@@ -407,19 +340,14 @@ pub(crate) mod runs {
     pub(crate) fn boot_failure() -> Script {
         let mut script = Script::new();
         script.plan(&[bookworm(), bullseye_arm()], &[EBPF, PKG]);
-        script
-            .up(&bookworm())
-            .green(&bookworm(), EBPF, &["TestMap"])
-            .green(&bookworm(), PKG, &["TestDNS"]);
+        script.up(&bookworm()).green(&bookworm(), EBPF, &["TestMap"]).green(&bookworm(), PKG, &["TestDNS"]);
         script.boot_failed(&bullseye_arm()).done();
         script
     }
 
     pub(crate) fn build_failure() -> Script {
         let mut script = Script::new();
-        script
-            .plan(&[bookworm()], &[PKG])
-            .push(Event::BuildStarted { arch: Arch::X86_64 });
+        script.plan(&[bookworm()], &[PKG]).push(Event::BuildStarted { arch: Arch::X86_64 });
         script.push(Event::BuildFailed {
             arch: Arch::X86_64,
             subject: PKG.to_owned(),
@@ -432,39 +360,29 @@ pub(crate) mod runs {
     pub(crate) fn cancelled() -> Script {
         let mut script = Script::new();
         let cell = bookworm();
-        script
-            .plan(&[cell.clone(), trixie()], &[EBPF, PKG])
-            .up(&cell)
-            .begin(&cell, PKG, &["TestDNS", "TestTCP", "TestUDP"]);
-        script
-            .tests(&cell, PKG, &[("TestDNS", Pass)])
-            .start(&cell, PKG, "TestTCP")
-            .cancel();
-        script
-            .end(&cell, PKG, ShardEnd::Cancelled, None)
-            .push(Event::RunFinished {
-                why: RunEnd::Cancelled,
-            });
+        script.plan(&[cell.clone(), trixie()], &[EBPF, PKG]).up(&cell).begin(
+            &cell,
+            PKG,
+            &["TestDNS", "TestTCP", "TestUDP"],
+        );
+        script.tests(&cell, PKG, &[("TestDNS", Pass)]).start(&cell, PKG, "TestTCP").cancel();
+        script.end(&cell, PKG, ShardEnd::Cancelled, None).push(Event::RunFinished { why: RunEnd::Cancelled });
         script
     }
 
     pub(crate) fn flaky() -> Script {
         let mut script = Script::new();
         let cell = bookworm();
-        script
-            .plan(std::slice::from_ref(&cell), &[PKG])
-            .up(&cell)
-            .begin(&cell, PKG, &["TestDNS", "TestTCP"]);
-        script
-            .tests(&cell, PKG, &[("TestDNS", Pass), ("TestTCP", Fail)])
-            .end(&cell, PKG, ShardEnd::Exited, Some(1));
-        script
-            .begin_attempt(&cell, PKG, 2, &["TestTCP"])
-            .start_attempt(&cell, PKG, 2, "TestTCP");
+        script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["TestDNS", "TestTCP"]);
+        script.tests(&cell, PKG, &[("TestDNS", Pass), ("TestTCP", Fail)]).end(
+            &cell,
+            PKG,
+            ShardEnd::Exited,
+            Some(1),
+        );
+        script.begin_attempt(&cell, PKG, 2, &["TestTCP"]).start_attempt(&cell, PKG, 2, "TestTCP");
         script.finish_attempt(&cell, PKG, 2, "TestTCP", Pass);
-        script
-            .end_attempt(&cell, PKG, 2, ShardEnd::Exited, Some(0))
-            .done();
+        script.end_attempt(&cell, PKG, 2, ShardEnd::Exited, Some(0)).done();
         script
     }
 

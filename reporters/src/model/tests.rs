@@ -14,12 +14,7 @@ fn verdicts(script: &Script) -> Vec<String> {
         .tests()
         .map(|(cell, package, test)| {
             let platform = &cell.cell.id.platform;
-            format!(
-                "{platform} {} {} {}",
-                package.name,
-                test.name,
-                result_name(test.result)
-            )
+            format!("{platform} {} {} {}", package.name, test.name, result_name(test.result))
         })
         .collect()
 }
@@ -28,32 +23,20 @@ fn verdicts(script: &Script) -> Vec<String> {
 fn in_package(script: &Script) -> Vec<(String, TestResult)> {
     let run = script.run();
     let report = run.report();
-    report
-        .tests()
-        .map(|(_, _, test)| (test.name.to_owned(), test.result))
-        .collect()
+    report.tests().map(|(_, _, test)| (test.name.to_owned(), test.result)).collect()
 }
 
 fn one(end: ShardEnd, status: Option<i32>) -> Script {
     let mut script = Script::new();
     let cell = bookworm();
-    script
-        .plan(std::slice::from_ref(&cell), &[PKG])
-        .up(&cell)
-        .begin(&cell, PKG, &["A", "B", "C"]);
-    script
-        .tests(&cell, PKG, &[("A", Pass)])
-        .start(&cell, PKG, "B")
-        .start(&cell, PKG, "B/x");
+    script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["A", "B", "C"]);
+    script.tests(&cell, PKG, &[("A", Pass)]).start(&cell, PKG, "B").start(&cell, PKG, "B/x");
     script.end(&cell, PKG, end, status).done();
     script
 }
 
 fn expect(script: &Script, results: &[(&str, TestResult)], outcome: Outcome) {
-    let expected: Vec<_> = results
-        .iter()
-        .map(|(name, result)| ((*name).to_owned(), *result))
-        .collect();
+    let expected: Vec<_> = results.iter().map(|(name, result)| ((*name).to_owned(), *result)).collect();
     assert_eq!(in_package(script), expected);
     assert_eq!(script.run().outcome(), outcome);
 }
@@ -61,32 +44,16 @@ fn expect(script: &Script, results: &[(&str, TestResult)], outcome: Outcome) {
 #[test]
 fn a_running_test_shares_the_end_of_its_binary() {
     let rows = [
-        (
-            ShardEnd::Exited,
-            Some(0),
-            Unfinished,
-            Missing,
-            Outcome::TestsFailed,
-        ),
+        (ShardEnd::Exited, Some(0), Unfinished, Missing, Outcome::TestsFailed),
         (ShardEnd::Exited, Some(3), Crashed, Missing, Outcome::TestsFailed),
         (ShardEnd::Exited, None, Crashed, Missing, Outcome::TestsFailed),
-        (
-            ShardEnd::Signalled,
-            Some(11),
-            Crashed,
-            Missing,
-            Outcome::TestsFailed,
-        ),
+        (ShardEnd::Signalled, Some(11), Crashed, Missing, Outcome::TestsFailed),
         (ShardEnd::TimedOut, None, TimedOut, Missing, Outcome::TestsFailed),
         (ShardEnd::MachineLost, None, Lost, Lost, Outcome::CellsFailed),
         (ShardEnd::NotStarted, None, NotRun, NotRun, Outcome::CellsFailed),
     ];
     for (end, status, running, never, outcome) in rows {
-        expect(
-            &one(end, status),
-            &[("A", Pass), ("B", running), ("B/x", running), ("C", never)],
-            outcome,
-        );
+        expect(&one(end, status), &[("A", Pass), ("B", running), ("B/x", running), ("C", never)], outcome);
     }
 }
 
@@ -131,36 +98,20 @@ fn a_package_that_nothing_explains_has_an_entry() {
     for (end, status, entry) in rows {
         let mut script = Script::new();
         let cell = bookworm();
-        script
-            .plan(std::slice::from_ref(&cell), &[PKG])
-            .up(&cell)
-            .begin(&cell, PKG, &["A"]);
-        script
-            .tests(&cell, PKG, &[("A", Pass)])
-            .end(&cell, PKG, end, status)
-            .done();
-        let expected: Vec<_> = entry
-            .map(|result| (String::new(), result))
-            .into_iter()
-            .chain([("A".to_owned(), Pass)])
-            .collect();
+        script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["A"]);
+        script.tests(&cell, PKG, &[("A", Pass)]).end(&cell, PKG, end, status).done();
+        let expected: Vec<_> =
+            entry.map(|result| (String::new(), result)).into_iter().chain([("A".to_owned(), Pass)]).collect();
         assert_eq!(in_package(&script), expected, "{end:?}");
     }
     // A failing test explains status 1, but no deadline.
-    for (end, results) in [
-        (ShardEnd::Exited, vec![("A", Fail)]),
-        (ShardEnd::TimedOut, vec![("", TimedOut), ("A", Fail)]),
-    ] {
+    for (end, results) in
+        [(ShardEnd::Exited, vec![("A", Fail)]), (ShardEnd::TimedOut, vec![("", TimedOut), ("A", Fail)])]
+    {
         let mut script = Script::new();
         let cell = bookworm();
-        script
-            .plan(std::slice::from_ref(&cell), &[PKG])
-            .up(&cell)
-            .begin(&cell, PKG, &["A"]);
-        script
-            .tests(&cell, PKG, &[("A", Fail)])
-            .end(&cell, PKG, end, Some(1))
-            .done();
+        script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["A"]);
+        script.tests(&cell, PKG, &[("A", Fail)]).end(&cell, PKG, end, Some(1)).done();
         expect(&script, &results, Outcome::TestsFailed);
     }
 }
@@ -169,17 +120,11 @@ fn a_package_that_nothing_explains_has_an_entry() {
 fn a_package_without_tests_is_fine_and_a_run_without_any_is_not() {
     let mut script = Script::new();
     let cell = bookworm();
-    script
-        .plan(std::slice::from_ref(&cell), &[EBPF, PKG])
-        .up(&cell)
-        .green(&cell, EBPF, &[]);
+    script.plan(std::slice::from_ref(&cell), &[EBPF, PKG]).up(&cell).green(&cell, EBPF, &[]);
     let mut with_another = script.clone();
     with_another.green(&cell, PKG, &["A"]).done();
     expect(&with_another, &[("A", Pass)], Outcome::Passed);
-    assert_eq!(
-        with_another.run().report().cells[0].packages[0].note,
-        Some("no tests")
-    );
+    assert_eq!(with_another.run().report().cells[0].packages[0].note, Some("no tests"));
     script.green(&cell, PKG, &[]).done();
     expect(&script, &[], Outcome::NothingSelected);
     expect(Script::new().done(), &[], Outcome::NothingSelected);
@@ -209,12 +154,7 @@ fn cells_that_never_ran_are_not_run() {
 
     let mut ship = Script::new();
     ship.plan(&[bookworm()], &[PKG]);
-    ship.push(Event::ShipFailed {
-        machine: "m".into(),
-        cell: bookworm(),
-        message: "no space".into(),
-    })
-    .done();
+    ship.push(Event::ShipFailed { machine: "m".into(), cell: bookworm(), message: "no space".into() }).done();
     expect(&ship, &[("", NotRun)], Outcome::CellsFailed);
 }
 
@@ -231,11 +171,7 @@ fn failures_that_were_made_good_do_not_count() {
         excerpt: vec![],
         duration_ms: 1,
     });
-    script
-        .up(&cell)
-        .begin(&cell, PKG, &["A", "B"])
-        .start(&cell, PKG, "A")
-        .lost(&cell, QemuGone);
+    script.up(&cell).begin(&cell, PKG, &["A", "B"]).start(&cell, PKG, "A").lost(&cell, QemuGone);
     script.end(&cell, PKG, ShardEnd::MachineLost, None);
     script.push(Event::ShardRequeued {
         cell: cell.clone(),
@@ -244,13 +180,9 @@ fn failures_that_were_made_good_do_not_count() {
     });
     script.begin_attempt(&cell, PKG, 2, &["A", "B"]);
     for test in ["A", "B"] {
-        script
-            .start_attempt(&cell, PKG, 2, test)
-            .finish_attempt(&cell, PKG, 2, test, Pass);
+        script.start_attempt(&cell, PKG, 2, test).finish_attempt(&cell, PKG, 2, test, Pass);
     }
-    script
-        .end_attempt(&cell, PKG, 2, ShardEnd::Exited, Some(0))
-        .done();
+    script.end_attempt(&cell, PKG, 2, ShardEnd::Exited, Some(0)).done();
     expect(&script, &[("A", Pass), ("B", Pass)], Outcome::Passed);
     let run = script.run();
     assert_eq!(run.report().cells[0].packages[0].tests[0].earlier[0].result, Lost);
@@ -268,16 +200,14 @@ fn the_last_attempt_decides_and_remembers() {
         .up(&cell)
         .begin(&cell, PKG, &["A"])
         .start(&cell, PKG, "A");
-    script
-        .lost(&cell, Panic)
-        .end(&cell, PKG, ShardEnd::MachineLost, None)
-        .begin_attempt(&cell, PKG, 2, &["A"]);
-    script
-        .start_attempt(&cell, PKG, 2, "A")
-        .finish_attempt(&cell, PKG, 2, "A", Pass);
-    script
-        .end_attempt(&cell, PKG, 2, ShardEnd::Exited, Some(0))
-        .done();
+    script.lost(&cell, Panic).end(&cell, PKG, ShardEnd::MachineLost, None).begin_attempt(
+        &cell,
+        PKG,
+        2,
+        &["A"],
+    );
+    script.start_attempt(&cell, PKG, 2, "A").finish_attempt(&cell, PKG, 2, "A", Pass);
+    script.end_attempt(&cell, PKG, 2, ShardEnd::Exited, Some(0)).done();
     expect(&script, &[("A", Flaky)], Outcome::Passed);
 }
 
@@ -285,10 +215,7 @@ fn the_last_attempt_decides_and_remembers() {
 fn repetitions_within_an_attempt_are_the_worst_of_them() {
     let mut script = Script::new();
     let cell = bookworm();
-    script
-        .plan(std::slice::from_ref(&cell), &[PKG])
-        .up(&cell)
-        .begin(&cell, PKG, &["A"]);
+    script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["A"]);
     script.tests(&cell, PKG, &[("A", Pass), ("A", Fail), ("A", Pass)]);
     script.end(&cell, PKG, ShardEnd::Exited, Some(1)).done();
     expect(&script, &[("A", Fail)], Outcome::TestsFailed);
@@ -324,23 +251,12 @@ fn a_kernel_complaint_is_never_green() {
         excerpt: vec!["[ 1.0] WARNING".into()],
         test_running: test.map(str::to_owned),
     };
-    script
-        .plan(std::slice::from_ref(&cell), &[PKG])
-        .up(&cell)
-        .begin(&cell, PKG, &["A", "B"]);
+    script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["A", "B"]);
     let mut outside = script.clone();
-    script
-        .start(&cell, PKG, "A")
-        .push(splat(Some("A")))
-        .finish(&cell, PKG, "A", Pass);
-    script
-        .tests(&cell, PKG, &[("B", Pass)])
-        .end(&cell, PKG, ShardEnd::Exited, Some(0))
-        .done();
+    script.start(&cell, PKG, "A").push(splat(Some("A"))).finish(&cell, PKG, "A", Pass);
+    script.tests(&cell, PKG, &[("B", Pass)]).end(&cell, PKG, ShardEnd::Exited, Some(0)).done();
     expect(&script, &[("A", Crashed), ("B", Pass)], Outcome::TestsFailed);
-    outside
-        .tests(&cell, PKG, &[("A", Pass), ("B", Pass)])
-        .end(&cell, PKG, ShardEnd::Exited, Some(0));
+    outside.tests(&cell, PKG, &[("A", Pass), ("B", Pass)]).end(&cell, PKG, ShardEnd::Exited, Some(0));
     outside.push(splat(None)).done();
     expect(&outside, &[("A", Pass), ("B", Pass)], Outcome::TestsFailed);
     assert!(!outside.run().cells[0].splats[0].attributed);
@@ -370,10 +286,7 @@ fn a_cancelled_run_is_interrupted_and_nothing_of_it_green() {
 #[test]
 fn what_was_planned_and_never_started_is_missing() {
     let mut script = Script::new();
-    script
-        .plan(&[bookworm()], &[EBPF, PKG])
-        .up(&bookworm())
-        .green(&bookworm(), EBPF, &["A"]);
+    script.plan(&[bookworm()], &[EBPF, PKG]).up(&bookworm()).green(&bookworm(), EBPF, &["A"]);
     expect(&script, &[("A", Pass), ("", Missing)], Outcome::TestsFailed);
     script.done();
     expect(&script, &[("A", Pass), ("", Missing)], Outcome::TestsFailed);
@@ -382,10 +295,7 @@ fn what_was_planned_and_never_started_is_missing() {
 #[test]
 fn a_selected_cell_without_a_plan_never_ran() {
     let mut script = Script::new();
-    script
-        .plan(&[bookworm()], &[PKG])
-        .plan(&[trixie()], &[])
-        .up(&bookworm());
+    script.plan(&[bookworm()], &[PKG]).plan(&[trixie()], &[]).up(&bookworm());
     script.green(&bookworm(), PKG, &["A"]).done();
     expect(&script, &[("A", Pass)], Outcome::CellsFailed);
 }
@@ -399,10 +309,7 @@ fn ranks_and_the_mapped_code() {
     assert_eq!(Outcome::CellsFailed.exit_code(42), 102);
     let mut mixed = runs::failing();
     mixed.log.pop();
-    mixed
-        .plan(&[bullseye_arm()], &[PKG])
-        .boot_failed(&bullseye_arm())
-        .done();
+    mixed.plan(&[bullseye_arm()], &[PKG]).boot_failed(&bullseye_arm()).done();
     assert_eq!(mixed.run().exit_code(), 102);
 }
 
@@ -417,10 +324,7 @@ fn a_log_of_text_folds_as_its_events_do() {
     for (name, script) in runs::all() {
         let mut text = Vec::new();
         let mut writer = crate::event::LogWriter::new(&mut text);
-        script
-            .log
-            .iter()
-            .for_each(|envelope| writer.append(envelope).unwrap());
+        script.log.iter().for_each(|envelope| writer.append(envelope).unwrap());
         let run = Run::from_log(text.as_slice()).unwrap();
         assert_eq!(run.cells, script.run().cells, "{name}");
     }

@@ -14,18 +14,10 @@ impl Run {
     pub fn report(&self) -> Report<'_> {
         let cells: Vec<CellReport<'_>> = self.cells.iter().map(|cell| cell_report(self, cell)).collect();
         let mut counts = Counts::default();
-        for test in cells
-            .iter()
-            .flat_map(|cell| &cell.packages)
-            .flat_map(|package| &package.tests)
-        {
+        for test in cells.iter().flat_map(|cell| &cell.packages).flat_map(|package| &package.tests) {
             counts.add(test.result, test.name);
         }
-        Report {
-            run: self,
-            cells,
-            counts,
-        }
+        Report { run: self, cells, counts }
     }
 
     /// The verdict of one test in one cell, that of its subtests left out.
@@ -33,25 +25,14 @@ impl Run {
         let cell = self.cell(cell)?;
         let package = cell.packages.get(package)?;
         let (name, attempts) = package.tests.get_key_value(test)?;
-        Judge {
-            run: self,
-            cell,
-            package,
-        }
-        .test(name, attempts)
+        Judge { run: self, cell, package }.test(name, attempts)
     }
 
     /// The verdicts of one package in one cell.
     pub fn package_report<'r>(&'r self, cell: &CellId, package: &str) -> Option<PackageReport<'r>> {
         let cell = self.cell(cell)?;
         let (name, package) = cell.packages.get_key_value(package)?;
-        Some(package_report(
-            self,
-            cell,
-            trouble(self, cell).as_ref(),
-            name,
-            package,
-        ))
+        Some(package_report(self, cell, trouble(self, cell).as_ref(), name, package))
     }
 }
 
@@ -66,23 +47,13 @@ fn cell_report<'r>(run: &'r Run, cell: &'r Cell) -> CellReport<'r> {
     for test in packages.iter().flat_map(|package| &package.tests) {
         counts.add(test.result, test.name);
     }
-    CellReport {
-        cell,
-        trouble,
-        packages,
-        counts,
-    }
+    CellReport { cell, trouble, packages, counts }
 }
 
 /// Why a cell never ran; an explicit failure counts even if something ran.
 fn trouble<'r>(run: &'r Run, cell: &'r Cell) -> Option<Trouble<'r>> {
     let boot = cell.boot_failures.last();
-    let plain = |stage, message| Trouble {
-        stage,
-        phase: None,
-        message,
-        excerpt: &[],
-    };
+    let plain = |stage, message| Trouble { stage, phase: None, message, excerpt: &[] };
     if let Some(failure) = &cell.failed {
         let boot = boot.filter(|_| failure.stage == "boot");
         return Some(Trouble {
@@ -101,19 +72,12 @@ fn trouble<'r>(run: &'r Run, cell: &'r Cell) -> Option<Trouble<'r>> {
         return Some(plain("ship", message));
     }
     if let Some(boot) = boot {
-        return Some(Trouble {
-            phase: boot.phase,
-            excerpt: &boot.excerpt,
-            ..plain("boot", &boot.message)
-        });
+        return Some(Trouble { phase: boot.phase, excerpt: &boot.excerpt, ..plain("boot", &boot.message) });
     }
     let idle = cell.selected && cell.packages.is_empty() && !run.cancelled();
     if idle && (run.ended.is_none() || run.cells.iter().any(|other| !other.packages.is_empty())) {
-        let message = if run.planned {
-            "nothing was planned for it"
-        } else {
-            "the log ends before a plan was made"
-        };
+        let message =
+            if run.planned { "nothing was planned for it" } else { "the log ends before a plan was made" };
         return Some(plain("plan", message));
     }
     None
@@ -147,12 +111,7 @@ fn package_report<'r>(
     };
     let note = (tests.is_empty() && entry.is_none()).then_some("no tests");
     let tests = entry.into_iter().chain(tests.into_values()).collect();
-    PackageReport {
-        name,
-        package,
-        tests,
-        note,
-    }
+    PackageReport { name, package, tests, note }
 }
 
 /// Counts subtests, marks parents that only carry a subtest's fault, and lets an unfinished parent share it.
@@ -173,11 +132,8 @@ fn bind_parents(tests: &mut BTreeMap<&str, TestReport<'_>>, package: &Package) {
         };
         test.subtests = *count;
         test.blames_subtest = worst.is_some() && !is_good(test.result);
-        let open = package
-            .tests
-            .get(*name)
-            .and_then(|runs| runs.last())
-            .is_some_and(|run| run.ended.is_none());
+        let open =
+            package.tests.get(*name).and_then(|runs| runs.last()).is_some_and(|run| run.ended.is_none());
         let shares = |result: &TestResult| !matches!(result, TestResult::Fail);
         if let (true, TestResult::Unfinished, Some(worst)) = (open, test.result, worst.filter(shares)) {
             test.result = worst;
@@ -221,9 +177,8 @@ impl<'r> Judge<'r> {
             .iter()
             .map(|attempt| (attempt, self.attempt(attempt)))
             .partition(|(attempt, _)| (attempt.shard, attempt.number) == key);
-        let (attempt, mut verdict) = deciding
-            .into_iter()
-            .max_by_key(|(_, verdict)| severity(verdict.result))?;
+        let (attempt, mut verdict) =
+            deciding.into_iter().max_by_key(|(_, verdict)| severity(verdict.result))?;
         let failed_before = |(_, earlier): &(_, AttemptReport<'_>)| {
             matches!(
                 earlier.result,
@@ -233,10 +188,7 @@ impl<'r> Judge<'r> {
         if verdict.result == TestResult::Pass && earlier.iter().any(failed_before) {
             verdict.result = TestResult::Flaky;
         }
-        let whole = || {
-            self.shard(attempt)
-                .and_then(|shard| shard.ended.as_ref()?.output.as_ref())
-        };
+        let whole = || self.shard(attempt).and_then(|shard| shard.ended.as_ref()?.output.as_ref());
         let output = match verdict.output {
             Some(own) => Some((own, OutputScope::Test)),
             None if is_good(verdict.result) => None,
@@ -262,10 +214,7 @@ impl<'r> Judge<'r> {
     }
 
     fn attempt(&self, attempt: &'r Attempt) -> AttemptReport<'r> {
-        let splat = attempt
-            .splats
-            .last()
-            .and_then(|index| self.cell.splats.get(*index));
+        let splat = attempt.splats.last().and_then(|index| self.cell.splats.get(*index));
         let number = attempt.number;
         let Some(ended) = &attempt.ended else {
             let ending = self.ending(self.shard(attempt));
@@ -303,13 +252,7 @@ impl<'r> Judge<'r> {
     /// A listed test of a package that ran, which never started.
     fn never_started(&self, name: &'r str) -> TestReport<'r> {
         let ending = self.ending(self.package.shards.last());
-        self.without_attempt(
-            name,
-            ending.never_started(),
-            ending.before_it(),
-            ending.evidence(),
-            &ending,
-        )
+        self.without_attempt(name, ending.never_started(), ending.before_it(), ending.evidence(), &ending)
     }
 
     /// The package's own entry, where its end is bad and no test explains it.
@@ -328,9 +271,7 @@ impl<'r> Judge<'r> {
                         .flatten()
                         .any(|attempt| attempt.shard == index && !is_good(self.attempt(attempt).result))
             }
-            _ => tests
-                .values()
-                .any(|test| !is_good(test.result) && test.result != TestResult::Fail),
+            _ => tests.values().any(|test| !is_good(test.result) && test.result != TestResult::Fail),
         };
         if explained {
             return None;
@@ -364,13 +305,7 @@ impl<'r> Judge<'r> {
             Some(trouble) => {
                 let first = trouble.message.lines().next().unwrap_or_default();
                 let message = format!("{} failed: {first}", trouble.stage);
-                self.without_attempt(
-                    name,
-                    TestResult::NotRun,
-                    message,
-                    trouble.excerpt,
-                    &Ending::NotStarted,
-                )
+                self.without_attempt(name, TestResult::NotRun, message, trouble.excerpt, &Ending::NotStarted)
             }
             None => {
                 let message = match self.run.ended {

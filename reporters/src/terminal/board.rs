@@ -93,9 +93,9 @@ impl LiveBoard {
                 bar.set_message("ready");
                 bar.reset_elapsed();
             }
-            Event::ShipFinished { machine, .. } => self
-                .line(Subject::Machine(machine.clone()))
-                .set_message("shipped"),
+            Event::ShipFinished { machine, .. } => {
+                self.line(Subject::Machine(machine.clone())).set_message("shipped")
+            }
             Event::MachineLost { machine, .. } | Event::BootFailed { machine, .. } => {
                 self.drop_line(&Subject::Machine(machine.clone()));
             }
@@ -119,34 +119,20 @@ impl LiveBoard {
     fn test(&mut self, event: &Event, masks: &Masks) {
         let say = |text: &str| masks.mask(&escape(text)).into_owned();
         match event {
-            Event::ShardStarted {
-                cell,
-                package,
-                machine,
-                ..
-            } => {
-                self.machines
-                    .insert((cell.clone(), package.clone()), machine.clone());
+            Event::ShardStarted { cell, package, machine, .. } => {
+                self.machines.insert((cell.clone(), package.clone()), machine.clone());
                 let bar = self.line(Subject::Machine(machine.clone()));
                 bar.set_prefix(say(&cell.to_string()));
                 bar.set_message(say(package));
                 bar.reset_elapsed();
             }
-            Event::TestStarted {
-                cell, package, test, ..
-            } => {
+            Event::TestStarted { cell, package, test, .. } => {
                 if let Some(bar) = self.bar_of(cell, package) {
                     bar.set_message(format!("{} {}", say(package), say(test)));
                     bar.reset_elapsed();
                 }
             }
-            Event::TestFinished {
-                cell,
-                package,
-                test,
-                result,
-                ..
-            } => {
+            Event::TestFinished { cell, package, test, result, .. } => {
                 match result {
                     TestResult::Skip => {}
                     result if is_good(*result) => self.passed += 1,
@@ -231,16 +217,8 @@ impl LiveBoard {
             bar.enable_steady_tick(TICK);
             bar
         });
-        let packages = format!(
-            "{} of {}",
-            self.ended,
-            plural(self.planned.max(self.ended), "package run")
-        );
-        let failed = if self.failed > 0 {
-            format!(", {} failed", self.failed)
-        } else {
-            String::new()
-        };
+        let packages = format!("{} of {}", self.ended, plural(self.planned.max(self.ended), "package run"));
+        let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
         total.set_message(format!("{packages}: {} passed{failed}", self.passed));
     }
 

@@ -34,10 +34,7 @@ impl Closing<'_> {
         sections.push(matrix::picture(self.report, self.paint, self.style));
         sections.retain(|section| !section.is_empty());
         let rule = if self.style.unicode { "─" } else { "-" };
-        let mut text = format!(
-            "{}\n",
-            self.paint.role(Role::Dim, &rule.repeat(self.style.width.min(80)))
-        );
+        let mut text = format!("{}\n", self.paint.role(Role::Dim, &rule.repeat(self.style.width.min(80))));
         for section in sections {
             text.push_str(&section);
             text.push('\n');
@@ -51,12 +48,7 @@ impl Closing<'_> {
 
     fn view(&self) -> View<'_> {
         let verbosity = super::Verbosity::Verbose;
-        View {
-            run: self.report.run,
-            paint: self.paint,
-            verbosity,
-            cell_width: self.cell_width,
-        }
+        View { run: self.report.run, paint: self.paint, verbosity, cell_width: self.cell_width }
     }
 
     /// Every test that went wrong and is the place to look; those that never started one line a package.
@@ -110,26 +102,16 @@ impl Closing<'_> {
             let Some(first) = tests.first() else { continue };
             let names: Vec<_> = tests.iter().take(NAMES).map(|test| escape(test.name)).collect();
             let more = tests.len().saturating_sub(NAMES);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let said = format!(
                 "{} {}: {}{more}{}",
                 self.paint.role(Role::Package, &escape(package.name)),
                 plural(tests.len() as u64, "test"),
                 self.paint.role(Role::Test, &names.join(", ")),
-                self.paint.role(
-                    Role::Dim,
-                    &format!(": {}", escape(first.message.as_deref().unwrap_or_default()))
-                ),
+                self.paint
+                    .role(Role::Dim, &format!(": {}", escape(first.message.as_deref().unwrap_or_default()))),
             );
-            let id = format!(
-                "{:<width$}",
-                escape(&cell.cell.id.to_string()),
-                width = self.cell_width
-            );
+            let id = format!("{:<width$}", escape(&cell.cell.id.to_string()), width = self.cell_width);
             text.push_str(&self.paint.line(Verb::of(result), None, &id, &said));
         }
         text
@@ -147,10 +129,9 @@ impl Closing<'_> {
             }
         }
         for (host, message) in &run.failed_hosts {
-            text.push_str(&self.paint.note(
-                Verb::bad("HOST FAIL"),
-                &format!("{}: {}", escape(host), escape(message)),
-            ));
+            text.push_str(
+                &self.paint.note(Verb::bad("HOST FAIL"), &format!("{}: {}", escape(host), escape(message))),
+            );
         }
         for cell in &self.report.cells {
             text.push_str(&self.cell(cell));
@@ -159,11 +140,7 @@ impl Closing<'_> {
     }
 
     fn cell(&self, cell: &CellReport<'_>) -> String {
-        let id = format!(
-            "{:<width$}",
-            escape(&cell.cell.id.to_string()),
-            width = self.cell_width
-        );
+        let id = format!("{:<width$}", escape(&cell.cell.id.to_string()), width = self.cell_width);
         let mut text = String::new();
         if let Some(trouble) = &cell.trouble {
             let verb = match trouble.stage {
@@ -171,29 +148,19 @@ impl Closing<'_> {
                 "ship" => Verb::bad("SHIP FAIL"),
                 _ => Verb::bad("NOT-RUN"),
             };
-            let phase = trouble
-                .phase
-                .map(|phase| format!(" (it reached {})", phase.as_str()))
-                .unwrap_or_default();
+            let phase =
+                trouble.phase.map(|phase| format!(" (it reached {})", phase.as_str())).unwrap_or_default();
             let first = trouble.message.lines().next().unwrap_or_default();
             let stage = match trouble.stage {
                 "boot" | "ship" => String::new(),
                 stage => format!("{}: ", escape(stage)),
             };
-            text.push_str(
-                &self
-                    .paint
-                    .line(verb, None, &id, &format!("{stage}{}{phase}", escape(first))),
-            );
+            text.push_str(&self.paint.line(verb, None, &id, &format!("{stage}{}{phase}", escape(first))));
             let last = trouble.excerpt.len().saturating_sub(EXCERPT);
             text.push_str(&indented(self.paint, trouble.excerpt[last..].iter()));
         }
         for splat in cell.cell.splats.iter().filter(|splat| !splat.attributed) {
-            text.push_str(
-                &self
-                    .paint
-                    .line(Verb::bad("SPLAT"), None, &id, &escape(&splat.signature)),
-            );
+            text.push_str(&self.paint.line(Verb::bad("SPLAT"), None, &id, &escape(&splat.signature)));
             text.push_str(&indented(self.paint, splat.excerpt.iter().take(EXCERPT)));
         }
         text
@@ -207,57 +174,33 @@ impl Closing<'_> {
         };
         let told = |result: &TestResult| part(counts.tests(*result), past(*result), role(*result));
         let ran: Vec<String> = RESULTS[..7].iter().filter_map(told).collect();
-        let selected = report
-            .cells
-            .iter()
-            .filter(|cell| cell.cell.skipped.is_none())
-            .count() as u64;
+        let selected = report.cells.iter().filter(|cell| cell.cell.skipped.is_none()).count() as u64;
         let started = report.cells.iter().filter(|cell| cell.cell.started()).count() as u64;
         let cells = match selected == started {
             true => plural(started, "cell"),
             false => format!("{started} of {}", plural(selected, "cell")),
         };
-        let results = if ran.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", ran.join(", "))
-        };
+        let results = if ran.is_empty() { String::new() } else { format!(": {}", ran.join(", ")) };
         let took = format!("[{:>9}]", seconds(run.elapsed_ms));
-        let tests = self.paint.role(
-            Role::Strong,
-            &format!("{} run", plural(counts.tests_run(), "test")),
-        );
+        let tests = self.paint.role(Role::Strong, &format!("{} run", plural(counts.tests_run(), "test")));
         let verb = match report.outcome() {
             crate::model::Outcome::Passed => Verb::good("Summary"),
             _ => Verb::bad("Summary"),
         };
-        let mut text = self
-            .paint
-            .note(verb, &format!("{took} {tests}{results} across {cells}"));
+        let mut text = self.paint.note(verb, &format!("{took} {tests}{results} across {cells}"));
         let mut without: Vec<String> = RESULTS[7..].iter().filter_map(told).collect();
         for result in RESULTS.iter().filter(|result| counts.packages(**result) > 0) {
             let packages = plural(counts.packages(*result), "package");
-            without.push(
-                self.paint
-                    .role(role(*result), &format!("{packages} {}", past(*result))),
-            );
+            without.push(self.paint.role(role(*result), &format!("{packages} {}", past(*result))));
         }
         if !without.is_empty() {
             text.push_str(&format!("{:25}and {}\n", "", without.join(", ")));
         }
         text.push_str(&self.timing());
         if let Some(by) = &run.cancelled_by {
-            text.push_str(
-                &self
-                    .paint
-                    .note(Verb::odd("Cancelled"), &format!("by {}", escape(by))),
-            );
+            text.push_str(&self.paint.note(Verb::odd("Cancelled"), &format!("by {}", escape(by))));
         } else if run.ended.is_none() {
-            text.push_str(
-                &self
-                    .paint
-                    .note(Verb::odd("WARNING"), "the event log ends before the run did"),
-            );
+            text.push_str(&self.paint.note(Verb::odd("WARNING"), "the event log ends before the run did"));
         }
         text
     }
@@ -269,12 +212,7 @@ impl Closing<'_> {
         let facts = || run.cells.iter().filter_map(|cell| cell.facts.as_ref());
         let booted = facts().filter(|facts| !facts.reused).count() as u64;
         let reused = facts().filter(|facts| facts.reused).count() as u64;
-        let sent: u64 = run
-            .cells
-            .iter()
-            .filter_map(|cell| cell.shipped)
-            .map(|shipped| shipped.bytes)
-            .sum();
+        let sent: u64 = run.cells.iter().filter_map(|cell| cell.shipped).map(|shipped| shipped.bytes).sum();
         let text = format!(
             "{} inside tests, {} outside; {} booted, {reused} reused, {} shipped",
             seconds(inside),

@@ -52,34 +52,19 @@ impl View<'_> {
     }
 
     pub(super) fn at_least(&self, verbosity: Verbosity, line: impl FnOnce() -> String) -> String {
-        if self.verbosity >= verbosity {
-            line()
-        } else {
-            String::new()
-        }
+        if self.verbosity >= verbosity { line() } else { String::new() }
     }
 
     fn run(&self, event: &Event) -> String {
         let normal = |line: &dyn Fn() -> String| self.at_least(Verbosity::Normal, line);
         match event {
-            Event::RunStarted {
-                run,
-                component,
-                stack,
-                ..
-            } => normal(&|| {
-                let text = format!(
-                    "run {} of {} on stack {}",
-                    escape(run),
-                    escape(component),
-                    escape(stack)
-                );
+            Event::RunStarted { run, component, stack, .. } => normal(&|| {
+                let text = format!("run {} of {} on stack {}", escape(run), escape(component), escape(stack));
                 self.paint.note(Verb::good("Starting"), &text)
             }),
-            Event::CellSkipped { cell, reason } => normal(&|| {
-                self.paint
-                    .line(Verb::odd("SKIP"), None, &self.cell(cell), &escape(reason))
-            }),
+            Event::CellSkipped { cell, reason } => {
+                normal(&|| self.paint.line(Verb::odd("SKIP"), None, &self.cell(cell), &escape(reason)))
+            }
             Event::PlanMade { shards } => normal(&|| {
                 let mut cells: Vec<_> = shards.iter().map(|shard| &shard.cell).collect();
                 cells.sort();
@@ -90,64 +75,41 @@ impl View<'_> {
                     &format!("{packages} in {}", plural(cells.len() as u64, "cell")),
                 )
             }),
-            Event::HostReady {
-                host,
-                accelerator,
-                notice,
-            } => {
+            Event::HostReady { host, accelerator, notice } => {
                 let text = format!("{} with {}", escape(host), escape(accelerator));
                 match notice {
-                    Some(notice) => normal(&|| {
-                        self.paint
-                            .note(Verb::odd("Host"), &format!("{text}: {}", escape(notice)))
-                    }),
+                    Some(notice) => {
+                        normal(&|| self.paint.note(Verb::odd("Host"), &format!("{text}: {}", escape(notice))))
+                    }
                     None => self.at_least(Verbosity::Verbose, || self.paint.note(Verb::good("Host"), &text)),
                 }
             }
-            Event::Warning { subject, message } => self.paint.note(
-                Verb::odd("WARNING"),
-                &format!("{}: {}", escape(subject), escape(message)),
-            ),
+            Event::Warning { subject, message } => {
+                self.paint.note(Verb::odd("WARNING"), &format!("{}: {}", escape(subject), escape(message)))
+            }
             _ => String::new(),
         }
     }
 
     fn shard(&self, event: &Event) -> String {
         match event {
-            Event::ShardStarted {
-                cell,
-                package,
-                machine,
-                attempt,
-            } => self.at_least(Verbosity::Verbose, || {
-                let text = format!("{} on {}, attempt {attempt}", escape(package), escape(machine));
-                self.paint
-                    .line(Verb::plain("START"), None, &self.cell(cell), &text)
-            }),
-            Event::ShardRequeued {
-                cell,
-                package,
-                reason,
-            } => {
-                let text = format!("{}: {}", escape(package), escape(reason));
-                self.paint
-                    .line(Verb::odd("REQUEUE"), None, &self.cell(cell), &text)
+            Event::ShardStarted { cell, package, machine, attempt } => {
+                self.at_least(Verbosity::Verbose, || {
+                    let text = format!("{} on {}, attempt {attempt}", escape(package), escape(machine));
+                    self.paint.line(Verb::plain("START"), None, &self.cell(cell), &text)
+                })
             }
-            Event::TestOutputMalformed {
-                cell,
-                package,
-                message,
-            } => self.at_least(Verbosity::Verbose, || {
-                let text = format!("{}: {}", escape(package), escape(message));
-                self.paint
-                    .line(Verb::odd("MALFORMED"), None, &self.cell(cell), &text)
-            }),
-            Event::ShardFinished {
-                cell,
-                package,
-                leaked,
-                ..
-            } => {
+            Event::ShardRequeued { cell, package, reason } => {
+                let text = format!("{}: {}", escape(package), escape(reason));
+                self.paint.line(Verb::odd("REQUEUE"), None, &self.cell(cell), &text)
+            }
+            Event::TestOutputMalformed { cell, package, message } => {
+                self.at_least(Verbosity::Verbose, || {
+                    let text = format!("{}: {}", escape(package), escape(message));
+                    self.paint.line(Verb::odd("MALFORMED"), None, &self.cell(cell), &text)
+                })
+            }
+            Event::ShardFinished { cell, package, leaked, .. } => {
                 let mut text = match self.run.package_report(cell, package) {
                     Some(report) => self.package(cell, &report),
                     None => String::new(),
@@ -181,29 +143,13 @@ impl View<'_> {
     }
 
     fn test(&self, event: &Event) -> String {
-        let Event::TestFinished {
-            cell,
-            package,
-            test,
-            result,
-            duration_ms,
-            attempt,
-            message,
-            ..
-        } = event
+        let Event::TestFinished { cell, package, test, result, duration_ms, attempt, message, .. } = event
         else {
             return String::new();
         };
-        let verdict = self
-            .run
-            .test_report(cell, package, test)
-            .map_or(*result, |report| report.result);
+        let verdict = self.run.test_report(cell, package, test).map_or(*result, |report| report.result);
         // A retry of what failed before is shown as what it comes to.
-        let result = if verdict == TestResult::Flaky {
-            &verdict
-        } else {
-            result
-        };
+        let result = if verdict == TestResult::Flaky { &verdict } else { result };
         let (below, failed) = self.below(cell, package, test);
         let level = match result {
             TestResult::Pass | TestResult::Skip if test.contains('/') => Verbosity::Verbose,
@@ -222,14 +168,7 @@ impl View<'_> {
                 tail.push(format!("attempt {attempt}"));
             }
             tail.extend(message.as_ref().map(|message| escape(message).into_owned()));
-            self.named(
-                Verb::of(*result),
-                Some(*duration_ms),
-                cell,
-                package,
-                test,
-                &tail.join(", "),
-            )
+            self.named(Verb::of(*result), Some(*duration_ms), cell, package, test, &tail.join(", "))
         })
     }
 
@@ -239,27 +178,18 @@ impl View<'_> {
         let Some(package) = self.run.cell(cell).and_then(|cell| cell.packages.get(package)) else {
             return (0, 0);
         };
-        let below = package
-            .tests
-            .range(prefix.clone()..)
-            .take_while(|(name, _)| name.starts_with(&prefix));
+        let below = package.tests.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
         below.fold((0, 0), |(all, failed), (_, attempts)| {
             let ended = attempts.last().and_then(|attempt| attempt.ended.as_ref());
-            (
-                all + 1,
-                failed + u64::from(ended.is_some_and(|ended| !is_good(ended.result))),
-            )
+            (all + 1, failed + u64::from(ended.is_some_and(|ended| !is_good(ended.result))))
         })
     }
 
     /// The line of a verdict.
     pub(super) fn verdict(&self, cell: &CellId, package: &str, test: &TestReport<'_>) -> String {
         let ms = (test.attempt > 0).then_some(test.duration_ms);
-        let message = test
-            .message
-            .as_deref()
-            .map(|message| format!(": {}", escape(message)))
-            .unwrap_or_default();
+        let message =
+            test.message.as_deref().map(|message| format!(": {}", escape(message))).unwrap_or_default();
         self.named(Verb::of(test.result), ms, cell, package, test.name, &message)
     }
 
@@ -291,13 +221,5 @@ impl View<'_> {
 
 /// Lines from outside, escaped, under the text of a line.
 pub(super) fn indented<L: AsRef<str>>(paint: &Paint, lines: impl Iterator<Item = L>) -> String {
-    lines
-        .map(|line| {
-            format!(
-                "{:25}{}\n",
-                "",
-                paint.role(Role::Dim, &escape_line(line.as_ref()))
-            )
-        })
-        .collect()
+    lines.map(|line| format!("{:25}{}\n", "", paint.role(Role::Dim, &escape_line(line.as_ref())))).collect()
 }

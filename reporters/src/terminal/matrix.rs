@@ -42,29 +42,18 @@ type Marks = Vec<Option<TestResult>>;
 
 /// The picture of a report.
 pub(super) fn picture(report: &Report<'_>, paint: &Paint, style: Style) -> String {
-    let cells: Vec<&CellReport<'_>> = report
-        .cells
-        .iter()
-        .filter(|cell| !cell.packages.is_empty())
-        .collect();
+    let cells: Vec<&CellReport<'_>> = report.cells.iter().filter(|cell| !cell.packages.is_empty()).collect();
     if cells.is_empty() {
         return String::new();
     }
     let all = rows(&cells);
-    let bad: Vec<_> = all
-        .iter()
-        .filter(|(_, (marks, shown))| *shown && !green(marks))
-        .collect();
+    let bad: Vec<_> = all.iter().filter(|(_, (marks, shown))| *shown && !green(marks)).collect();
     if bad.is_empty() {
         let tests = all.keys().filter(|(_, test)| !test.is_empty()).count() as u64;
         if tests == 0 || report.counts.bad() > 0 {
             return String::new();
         }
-        let text = format!(
-            "all {} green on {}",
-            plural(tests, "test"),
-            plural(cells.len() as u64, "cell")
-        );
+        let text = format!("all {} green on {}", plural(tests, "test"), plural(cells.len() as u64, "cell"));
         return format!("{:13}{}\n", "", paint.role(Role::Good, &text));
     }
     let mut text = String::new();
@@ -72,11 +61,7 @@ pub(super) fn picture(report: &Report<'_>, paint: &Paint, style: Style) -> Strin
         text.push_str(&columns(at * COLUMNS, block, &bad, paint, style));
     }
     if bad.len() > ROWS {
-        text.push_str(&format!(
-            "{:INDENT$}and {}\n",
-            "",
-            plural((bad.len() - ROWS) as u64, "more row")
-        ));
+        text.push_str(&format!("{:INDENT$}and {}\n", "", plural((bad.len() - ROWS) as u64, "more row")));
     }
     text.push_str(&legend(&bad, paint, style));
     text
@@ -106,27 +91,19 @@ fn rows<'r>(cells: &[&CellReport<'r>]) -> BTreeMap<(&'r str, &'r str), (Marks, b
     let row = |&(package, test): &(&'r str, &'r str)| {
         let of = |cell: &Known<'_>| {
             // A package that failed as a whole says it for tests that other cells know.
-            cell.get(&(package, test))
-                .or(cell.get(&(package, "")))
-                .map(|(result, _)| *result)
+            cell.get(&(package, test)).or(cell.get(&(package, ""))).map(|(result, _)| *result)
         };
         let own = |cell: &Known<'_>| {
             cell.get(&(package, test))
                 .is_some_and(|(result, blames)| !is_good(*result) && !blames || *result == TestResult::Flaky)
         };
-        (
-            (package, test),
-            (known.iter().map(of).collect(), known.iter().any(own)),
-        )
+        ((package, test), (known.iter().map(of).collect(), known.iter().any(own)))
     };
     names.iter().map(row).collect()
 }
 
 fn green(marks: &Marks) -> bool {
-    marks
-        .iter()
-        .flatten()
-        .all(|result| matches!(result, TestResult::Pass | TestResult::Skip))
+    marks.iter().flatten().all(|result| matches!(result, TestResult::Pass | TestResult::Skip))
 }
 
 type Row<'a, 'r> = (&'a (&'r str, &'r str), &'a (Marks, bool));
@@ -139,45 +116,22 @@ fn columns(
     style: Style,
 ) -> String {
     let (corner, bar) = if style.unicode { ("┌", "│") } else { ("+", "|") };
-    let names: Vec<String> = cells
-        .iter()
-        .map(|cell| escape(&cell.cell.id.to_string()).into_owned())
-        .collect();
-    let longest = rows
-        .iter()
-        .take(ROWS)
-        .map(|((_, test), _)| label(test).width() + 2)
-        .max()
-        .unwrap_or(0);
-    let label_room = names
-        .iter()
-        .enumerate()
-        .map(|(at, name)| 2 * at + 2 + name.width())
-        .max()
-        .unwrap_or(0);
-    let room = style
-        .width
-        .saturating_sub(INDENT + label_room.max(2 * cells.len()) + 1);
+    let names: Vec<String> =
+        cells.iter().map(|cell| escape(&cell.cell.id.to_string()).into_owned()).collect();
+    let longest = rows.iter().take(ROWS).map(|((_, test), _)| label(test).width() + 2).max().unwrap_or(0);
+    let label_room = names.iter().enumerate().map(|(at, name)| 2 * at + 2 + name.width()).max().unwrap_or(0);
+    let room = style.width.saturating_sub(INDENT + label_room.max(2 * cells.len()) + 1);
     let width = longest.clamp(NAME.0, NAME.1).min(room.max(NAME.0));
     let mut text = String::new();
     for (at, name) in names.iter().enumerate() {
         let bars = format!("{bar} ").repeat(at);
         let stem = paint.role(Role::Dim, &format!("{bars}{corner}"));
-        text.push_str(&format!(
-            "{:1$}{stem} {2}\n",
-            "",
-            INDENT + width + 1,
-            paint.role(Role::Cell, name)
-        ));
+        text.push_str(&format!("{:1$}{stem} {2}\n", "", INDENT + width + 1, paint.role(Role::Cell, name)));
     }
     let mut last = None;
     for ((package, test), (marks, _)) in rows.iter().take(ROWS) {
         if last != Some(package) {
-            text.push_str(&format!(
-                "{:INDENT$}{}\n",
-                "",
-                paint.role(Role::Package, &escape(package))
-            ));
+            text.push_str(&format!("{:INDENT$}{}\n", "", paint.role(Role::Package, &escape(package))));
             last = Some(package);
         }
         let name = fitted(&format!("  {}", label(test)), width, style);
@@ -200,11 +154,7 @@ fn columns(
 }
 
 fn label(test: &str) -> String {
-    if test.is_empty() {
-        PACKAGE_ENTRY.to_owned()
-    } else {
-        escape(test).into_owned()
-    }
+    if test.is_empty() { PACKAGE_ENTRY.to_owned() } else { escape(test).into_owned() }
 }
 
 /// The name in at most `width` columns, cut at its front, since the end tells subtests apart.
@@ -226,11 +176,8 @@ fn fitted(name: &str, width: usize, style: Style) -> String {
 }
 
 fn legend(rows: &[Row<'_, '_>], paint: &Paint, style: Style) -> String {
-    let used: BTreeSet<TestResult> = rows
-        .iter()
-        .take(ROWS)
-        .flat_map(|(_, (marks, _))| marks.iter().flatten().copied())
-        .collect();
+    let used: BTreeSet<TestResult> =
+        rows.iter().take(ROWS).flat_map(|(_, (marks, _))| marks.iter().flatten().copied()).collect();
     let entries: Vec<String> = RESULTS
         .iter()
         .filter(|result| used.contains(result))

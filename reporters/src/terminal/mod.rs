@@ -41,11 +41,7 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Style {
-        Style {
-            color: false,
-            width: 100,
-            unicode: true,
-        }
+        Style { color: false, width: 100, unicode: true }
     }
 }
 
@@ -76,10 +72,7 @@ pub struct Terminal {
 
 impl std::fmt::Debug for Terminal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Terminal")
-            .field("style", &self.style)
-            .field("verbosity", &self.verbosity)
-            .finish()
+        f.debug_struct("Terminal").field("style", &self.style).field("verbosity", &self.verbosity).finish()
     }
 }
 
@@ -125,12 +118,8 @@ impl Terminal {
         if let Event::CellSelected { cell, .. } = &envelope.event {
             self.cell_width = self.cell_width.max(cell.to_string().len()).min(48);
         }
-        let view = lines::View {
-            run,
-            paint: &self.paint,
-            verbosity: self.verbosity,
-            cell_width: self.cell_width,
-        };
+        let view =
+            lines::View { run, paint: &self.paint, verbosity: self.verbosity, cell_width: self.cell_width };
         let mut text = view.event(envelope);
         match &mut self.board {
             Some(board) => board.event(&envelope.event, &self.masks),
@@ -174,11 +163,9 @@ impl Terminal {
         }
         let text = self.masks.mask(text);
         match &self.board {
-            Some(board) => board.above(|| {
-                self.out
-                    .write_all(text.as_bytes())
-                    .and_then(|()| self.out.flush())
-            }),
+            Some(board) => {
+                board.above(|| self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()))
+            }
             None => self.out.write_all(text.as_bytes()),
         }
     }

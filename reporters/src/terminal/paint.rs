@@ -36,31 +36,19 @@ pub(super) struct Verb {
 
 impl Verb {
     pub(super) fn good(word: &'static str) -> Verb {
-        Verb {
-            word,
-            role: Role::Good,
-        }
+        Verb { word, role: Role::Good }
     }
 
     pub(super) fn bad(word: &'static str) -> Verb {
-        Verb {
-            word,
-            role: Role::Bad,
-        }
+        Verb { word, role: Role::Bad }
     }
 
     pub(super) fn odd(word: &'static str) -> Verb {
-        Verb {
-            word,
-            role: Role::Odd,
-        }
+        Verb { word, role: Role::Odd }
     }
 
     pub(super) fn plain(word: &'static str) -> Verb {
-        Verb {
-            word,
-            role: Role::Strong,
-        }
+        Verb { word, role: Role::Strong }
     }
 
     /// The verb of a result.

@@ -34,12 +34,7 @@ impl Throttle {
             return None;
         };
         let now = envelope.elapsed_ms;
-        let new = Seen {
-            first_ms: now,
-            first_done: *done,
-            told_ms: now,
-            complete: false,
-        };
+        let new = Seen { first_ms: now, first_done: *done, told_ms: now, complete: false };
         let complete = total.is_some_and(|total| *done >= total);
         let seen = self.subjects.entry(subject.clone()).or_insert(new);
         if *done < seen.first_done || (seen.complete && !complete) {
@@ -57,10 +52,7 @@ impl Throttle {
         }
         seen.told_ms = now;
         let elapsed_ms = now.saturating_sub(seen.first_ms);
-        Some(Said {
-            elapsed_ms,
-            text: text(subject, *done, *total, seen, elapsed_ms),
-        })
+        Some(Said { elapsed_ms, text: text(subject, *done, *total, seen, elapsed_ms) })
     }
 }
 
@@ -91,19 +83,10 @@ mod tests {
         let mut throttle = Throttle::default();
         let mut told = Vec::new();
         for step in 0..=50_u64 {
-            let event = Event::Progress {
-                subject: "image debian_12".into(),
-                done: step * 20,
-                total: Some(1000),
-            };
+            let event =
+                Event::Progress { subject: "image debian_12".into(), done: step * 20, total: Some(1000) };
             let time = chrono::DateTime::UNIX_EPOCH;
-            let envelope = Envelope {
-                schema: SCHEMA,
-                seq: step,
-                time,
-                elapsed_ms: step * 500,
-                event,
-            };
+            let envelope = Envelope { schema: SCHEMA, seq: step, time, elapsed_ms: step * 500, event };
             told.extend(throttle.event(&envelope).map(|said| (said.elapsed_ms, said.text)));
         }
         let texts: Vec<_> = told.iter().map(|(ms, text)| (*ms, text.as_str())).collect();

@@ -10,40 +10,28 @@ impl View<'_> {
     pub(super) fn machine(&self, event: &Event, elapsed_ms: u64) -> String {
         match event {
             Event::MachineDefined { machine, cell } => self.at_least(Verbosity::Verbose, || {
-                self.paint
-                    .line(Verb::plain("DEFINE"), None, &self.cell(cell), &escape(machine))
+                self.paint.line(Verb::plain("DEFINE"), None, &self.cell(cell), &escape(machine))
             }),
             Event::MachineReused { machine, cell } => self.at_least(Verbosity::Verbose, || {
-                self.paint
-                    .line(Verb::plain("REUSE"), None, &self.cell(cell), &escape(machine))
+                self.paint.line(Verb::plain("REUSE"), None, &self.cell(cell), &escape(machine))
             }),
             Event::MachinePhase { machine, phase } => self.at_least(Verbosity::Verbose, || {
                 let text = format!("{} reached {}", escape(machine), phase.as_str());
                 self.paint.line(Verb::plain("PHASE"), elapsed_ms, "", &text)
             }),
-            Event::MachineReady {
-                cell,
-                kernel_release,
-                machine_arch,
-                os_name,
-                duration_ms,
-                ..
-            } => self.at_least(Verbosity::Normal, || {
-                let reused = self
-                    .run
-                    .cell(cell)
-                    .and_then(|cell| cell.facts.as_ref())
-                    .is_some_and(|f| f.reused);
-                let verb = if reused { "REUSE" } else { "BOOT" };
-                let text = format!(
-                    "{} {} ({})",
-                    self.paint.role(Role::Strong, &escape(kernel_release)),
-                    escape(machine_arch),
-                    escape(os_name)
-                );
-                self.paint
-                    .line(Verb::good(verb), *duration_ms, &self.cell(cell), &text)
-            }),
+            Event::MachineReady { cell, kernel_release, machine_arch, os_name, duration_ms, .. } => self
+                .at_least(Verbosity::Normal, || {
+                    let reused =
+                        self.run.cell(cell).and_then(|cell| cell.facts.as_ref()).is_some_and(|f| f.reused);
+                    let verb = if reused { "REUSE" } else { "BOOT" };
+                    let text = format!(
+                        "{} {} ({})",
+                        self.paint.role(Role::Strong, &escape(kernel_release)),
+                        escape(machine_arch),
+                        escape(os_name)
+                    );
+                    self.paint.line(Verb::good(verb), *duration_ms, &self.cell(cell), &text)
+                }),
             _ => String::new(),
         }
     }
@@ -51,28 +39,16 @@ impl View<'_> {
     pub(super) fn preparation(&self, event: &Event) -> String {
         let normal = |line: &dyn Fn() -> String| self.at_least(Verbosity::Normal, line);
         match event {
-            Event::ImageReady {
-                image, duration_ms, ..
-            } => {
-                let level = if *duration_ms >= 1_000 {
-                    Verbosity::Normal
-                } else {
-                    Verbosity::Verbose
-                };
+            Event::ImageReady { image, duration_ms, .. } => {
+                let level = if *duration_ms >= 1_000 { Verbosity::Normal } else { Verbosity::Verbose };
                 self.at_least(level, || {
-                    self.paint
-                        .line(Verb::good("IMAGE"), *duration_ms, "", &escape(image))
+                    self.paint.line(Verb::good("IMAGE"), *duration_ms, "", &escape(image))
                 })
             }
-            Event::BuildStarted { arch } => self.at_least(Verbosity::Verbose, || {
-                self.paint.note(Verb::plain("Building"), arch.as_str())
-            }),
-            Event::BuildFinished {
-                arch,
-                compiled,
-                cached,
-                duration_ms,
-            } => normal(&|| {
+            Event::BuildStarted { arch } => {
+                self.at_least(Verbosity::Verbose, || self.paint.note(Verb::plain("Building"), arch.as_str()))
+            }
+            Event::BuildFinished { arch, compiled, cached, duration_ms } => normal(&|| {
                 let made = match compiled {
                     0 => "nothing to compile".to_owned(),
                     compiled => format!("{} compiled", plural(u64::from(*compiled), "file")),
@@ -80,19 +56,12 @@ impl View<'_> {
                 let text = format!("{arch}: {made}, {cached} cached");
                 self.paint.line(Verb::good("BUILD"), *duration_ms, "", &text)
             }),
-            Event::ShipFinished {
-                cell,
-                bytes: sent,
-                files,
-                duration_ms,
-                ..
-            } => normal(&|| {
+            Event::ShipFinished { cell, bytes: sent, files, duration_ms, .. } => normal(&|| {
                 let text = match files {
                     0 => format!("nothing to send ({})", bytes(*sent)),
                     files => format!("{} in {}", bytes(*sent), plural(u64::from(*files), "file")),
                 };
-                self.paint
-                    .line(Verb::good("SHIP"), *duration_ms, &self.cell(cell), &text)
+                self.paint.line(Verb::good("SHIP"), *duration_ms, &self.cell(cell), &text)
             }),
             _ => String::new(),
         }
@@ -101,12 +70,7 @@ impl View<'_> {
     /// What went wrong is said at every verbosity.
     pub(super) fn fault(&self, event: &Event) -> String {
         match event {
-            Event::MachineLost {
-                machine,
-                cell,
-                seen,
-                excerpt,
-            } => {
+            Event::MachineLost { machine, cell, seen, excerpt } => {
                 let what = match seen {
                     LossEvidence::Panic => "its kernel panicked",
                     LossEvidence::QemuGone => "its QEMU is gone",
@@ -121,33 +85,16 @@ impl View<'_> {
                 text.push_str(&self.indented(excerpt.iter().rev().take(3).rev()));
                 text
             }
-            Event::BootFailed {
-                cell,
-                phase,
-                message,
-                excerpt,
-                duration_ms,
-                ..
-            } => {
-                let phase = phase.map_or("it never began".to_owned(), |phase| {
-                    format!("it reached {}", phase.as_str())
-                });
+            Event::BootFailed { cell, phase, message, excerpt, duration_ms, .. } => {
+                let phase = phase
+                    .map_or("it never began".to_owned(), |phase| format!("it reached {}", phase.as_str()));
                 let text = format!("{} ({phase})", escape(message));
-                let mut text = self
-                    .paint
-                    .line(Verb::bad("BOOT FAIL"), *duration_ms, &self.cell(cell), &text);
+                let mut text = self.paint.line(Verb::bad("BOOT FAIL"), *duration_ms, &self.cell(cell), &text);
                 text.push_str(&self.indented(excerpt.iter().rev().take(3).rev()));
                 text
             }
-            Event::SplatSeen {
-                cell,
-                signature,
-                test_running,
-                ..
-            } => {
-                let during = test_running
-                    .as_ref()
-                    .map(|test| format!(" (while {} ran)", escape(test)));
+            Event::SplatSeen { cell, signature, test_running, .. } => {
+                let during = test_running.as_ref().map(|test| format!(" (while {} ran)", escape(test)));
                 let text = format!("{}{}", escape(signature), during.unwrap_or_default());
                 self.paint.line(Verb::bad("SPLAT"), None, &self.cell(cell), &text)
             }
@@ -160,21 +107,15 @@ impl View<'_> {
             Event::CellFailed { cell, stage, message } => {
                 let first = message.lines().next().unwrap_or_default();
                 let text = format!("{} failed: {}", escape(stage), escape(first));
-                self.paint
-                    .line(Verb::bad("NOT-RUN"), None, &self.cell(cell), &text)
+                self.paint.line(Verb::bad("NOT-RUN"), None, &self.cell(cell), &text)
             }
-            Event::HostFailed { host, message } => self.paint.note(
-                Verb::bad("HOST FAIL"),
-                &format!("{}: {}", escape(host), escape(message)),
-            ),
-            Event::CancelRequested { by } => self
-                .paint
-                .note(Verb::odd("Cancelling"), &format!("on {}", escape(by))),
-            Event::BuildFailed {
-                arch,
-                subject,
-                message,
-            } => {
+            Event::HostFailed { host, message } => {
+                self.paint.note(Verb::bad("HOST FAIL"), &format!("{}: {}", escape(host), escape(message)))
+            }
+            Event::CancelRequested { by } => {
+                self.paint.note(Verb::odd("Cancelling"), &format!("on {}", escape(by)))
+            }
+            Event::BuildFailed { arch, subject, message } => {
                 let mut text = self.paint.line(
                     Verb::bad("BUILD FAIL"),
                     None,
@@ -185,8 +126,7 @@ impl View<'_> {
                 text
             }
             Event::ShipFailed { cell, message, .. } => {
-                self.paint
-                    .line(Verb::bad("SHIP FAIL"), None, &self.cell(cell), &escape(message))
+                self.paint.line(Verb::bad("SHIP FAIL"), None, &self.cell(cell), &escape(message))
             }
             _ => String::new(),
         }

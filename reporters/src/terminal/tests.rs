@@ -59,23 +59,11 @@ fn screens() {
 
 #[test]
 fn more_and_less() {
-    insta::assert_snapshot!(
-        "verbose",
-        redact(&told(&runs::failing(), Style::default(), Verbosity::Verbose))
-    );
-    insta::assert_snapshot!(
-        "quiet",
-        redact(&told(&runs::failing(), Style::default(), Verbosity::Quiet))
-    );
-    let ascii = Style {
-        unicode: false,
-        ..Style::default()
-    };
+    insta::assert_snapshot!("verbose", redact(&told(&runs::failing(), Style::default(), Verbosity::Verbose)));
+    insta::assert_snapshot!("quiet", redact(&told(&runs::failing(), Style::default(), Verbosity::Quiet)));
+    let ascii = Style { unicode: false, ..Style::default() };
     let text = told(&runs::failing(), ascii, Verbosity::Normal);
-    assert!(
-        text.is_ascii() || text.chars().all(|c| c.is_ascii() || c == '\u{fffd}'),
-        "{text}"
-    );
+    assert!(text.is_ascii() || text.chars().all(|c| c.is_ascii() || c == '\u{fffd}'), "{text}");
 }
 
 #[test]
@@ -91,10 +79,7 @@ fn the_last_line_is_the_next_command() {
 #[test]
 fn colour_is_the_only_difference_colour_makes() {
     for (name, script) in runs::all() {
-        let color = Style {
-            color: true,
-            ..Style::default()
-        };
+        let color = Style { color: true, ..Style::default() };
         let coloured = told(&script, color, Verbosity::Verbose);
         assert!(coloured.contains("\x1b["));
         assert_eq!(
@@ -109,16 +94,8 @@ fn colour_is_the_only_difference_colour_makes() {
 fn hostile_names_are_shown_and_not_obeyed() {
     let mut script = Script::new();
     let cell = bookworm();
-    script
-        .plan(std::slice::from_ref(&cell), &["pkg/\x1b]0;x\x07"])
-        .up(&cell);
-    script
-        .tests(
-            &cell,
-            "pkg/\x1b]0;x\x07",
-            &[("Test\x1b[2J\n\u{202e}", TestResult::Fail)],
-        )
-        .done();
+    script.plan(std::slice::from_ref(&cell), &["pkg/\x1b]0;x\x07"]).up(&cell);
+    script.tests(&cell, "pkg/\x1b]0;x\x07", &[("Test\x1b[2J\n\u{202e}", TestResult::Fail)]).done();
     let text = told(&script, Style::default(), Verbosity::Verbose);
     assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
     assert!(text.contains("Test\\x1b[2J\\n\\u{202e}"), "{text}");
@@ -131,28 +108,16 @@ fn many_rows_and_cells_stay_a_picture() {
         .map(|n| crate::event::CellId::local(format!("debian_{n}"), "6.1", crate::event::Arch::X86_64))
         .collect();
     script.plan(&cells, &[PKG]);
-    let names: Vec<String> = (0..60)
-        .map(|n| format!("Test{n:02}/{}", "long_name_".repeat(12)))
-        .collect();
-    let results: Vec<_> = names
-        .iter()
-        .map(|name| (name.as_str(), TestResult::Fail))
-        .collect();
+    let names: Vec<String> = (0..60).map(|n| format!("Test{n:02}/{}", "long_name_".repeat(12))).collect();
+    let results: Vec<_> = names.iter().map(|name| (name.as_str(), TestResult::Fail)).collect();
     for cell in &cells {
         script.tests(cell, PKG, &results);
     }
     script.done();
     let run = script.run();
-    let style = Style {
-        width: 80,
-        ..Style::default()
-    };
+    let style = Style { width: 80, ..Style::default() };
     let picture = matrix::picture(&run.report(), &Paint::new(style), style);
-    let widest = picture
-        .lines()
-        .map(unicode_width::UnicodeWidthStr::width)
-        .max()
-        .unwrap();
+    let widest = picture.lines().map(unicode_width::UnicodeWidthStr::width).max().unwrap();
     assert!(widest <= 80, "{widest}\n{picture}");
     assert!(picture.contains("and 20 more rows"));
 }
@@ -168,19 +133,9 @@ fn a_board_shows_machines_and_leaves_nothing() {
     let mut script = Script::new();
     let cell = bookworm();
     script.plan(std::slice::from_ref(&cell), &[PKG]);
-    script.push(Event::MachineDefined {
-        machine: "m1".into(),
-        cell: cell.clone(),
-    });
-    script.push(Event::MachinePhase {
-        machine: "m1".into(),
-        phase: BootPhase::Kernel,
-    });
-    script.push(Event::Progress {
-        subject: "image debian_12".into(),
-        done: 50,
-        total: Some(100),
-    });
+    script.push(Event::MachineDefined { machine: "m1".into(), cell: cell.clone() });
+    script.push(Event::MachinePhase { machine: "m1".into(), phase: BootPhase::Kernel });
+    script.push(Event::Progress { subject: "image debian_12".into(), done: 50, total: Some(100) });
     let mut run = Run::new();
     let mut feed = |terminal: &mut Terminal, script: &Script, from: usize| {
         for envelope in &script.log[from..] {
