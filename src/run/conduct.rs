@@ -175,10 +175,22 @@ impl Conductor<'_> {
             self.failed(cell, "capacity", &failure);
             return Ok(None);
         }
+        let made = self.make(cell, image, &made_of).await;
+        match &made {
+            Ok(Some(_)) => {}
+            Ok(None) => self.capacity.gone(cell.memory_mib),
+            // What there is of it may still take its memory, and nobody waits for it any more.
+            Err(_) => self.capacity.given_up(),
+        }
+        made
+    }
+
+    /// A new machine in the room that was granted. `None` where nothing is left of it and the record says why.
+    async fn make(&self, cell: &Cell, image: &LocalImage, made_of: &str) -> Result<Option<Held>> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let (record, lease) = self.write_down(cell, &made_of)?;
+            let (record, lease) = self.write_down(cell, made_of)?;
             let begun = Instant::now();
             let mut cancelled = self.cancelled.clone();
             let parts = self.parts(image);
@@ -195,14 +207,15 @@ impl Conductor<'_> {
                 other => {
                     let failure = other.and_then(std::result::Result::err);
                     self.keep_console(&record.id);
-                    remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await?;
-                    if tries < 3 && failure.as_ref().is_some_and(port_was_taken) {
+                    let removed =
+                        remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
+                    if removed.is_ok() && tries < 3 && failure.as_ref().is_some_and(port_was_taken) {
                         continue;
                     }
-                    self.capacity.gone(cell.memory_mib);
                     if let Some(failure) = failure {
                         self.boot_failed(cell, &record.id, failure, begun);
                     }
+                    removed?;
                     return Ok(None);
                 }
             }
@@ -257,9 +270,12 @@ impl Conductor<'_> {
             }
             return Ok(Some(Held { record, guest, lease }));
         }
-        remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await?;
-        self.capacity.gone(record.memory_mib);
-        Ok(None)
+        let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
+        match &removed {
+            Ok(()) => self.capacity.gone(record.memory_mib),
+            Err(_) => self.capacity.given_up(),
+        }
+        removed.map(|()| None)
     }
 
     /// Waits for memory; idle machines go first.
@@ -406,7 +422,8 @@ impl Conductor<'_> {
     }
 
     async fn keep_kernel_log(&self, held: &Held) {
-        let asked = timeout(LAST_WORDS, held.guest.connection.run(&["dmesg"], Vec::new())).await;
+        let asked =
+            timeout(LAST_WORDS, held.guest.connection.run(&["dmesg"], Vec::new())).await;
         if let (Ok(Ok(output)), Ok(folder)) = (asked, self.record.machine_folder(&held.record.id)) {
             self.warn_unwritten(&held.record.id, std::fs::write(folder.join("dmesg.log"), output.stdout));
         }
