@@ -25,7 +25,7 @@ use crate::stack::{self, Stack};
 ///
 /// # Errors
 /// Whatever keeps it from starting. Once it has started, failures are facts in the record.
-pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open) -> Result<u8> {
+pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Result<u8> {
     let source = source::resolve(&args.selection, wishes).await?;
     let world = open(&source.settings);
     let mut tests = preflight::tests(args, &source)?;

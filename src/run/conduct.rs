@@ -19,16 +19,13 @@ use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::{Failure, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageProgress, ImageRequest, ImageStore, LocalImage};
-use crate::machine::{self, BootFailure, Deadlines, Guest, Parts};
+use crate::machine::{self, BootFailure, Guest, Parts};
 use crate::matrix::Cell;
 use crate::record::Record;
 use crate::settings::Home;
 use crate::stack::record::{Owner, Progress};
 use crate::stack::{Lease, MachineRecord, Stack, remove_machine};
 use crate::world::World;
-
-/// How long a guest may take to give its kernel log at the end.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Reuse machines that are up, or boot fresh ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +240,7 @@ impl Conductor<'_> {
             transport: self.world.transport.as_ref(),
             home: self.home,
             sink: self.record,
-            deadlines: Deadlines::default(),
+            deadlines: self.world.deadlines,
         }
     }
 
@@ -382,6 +379,7 @@ impl Conductor<'_> {
             count: self.tests.count,
             record: self.record,
             hypervisor: self.world.hypervisor.as_ref(),
+            deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
         };
         let mut worst = Aftermath::Healthy;
@@ -423,7 +421,7 @@ impl Conductor<'_> {
 
     async fn keep_kernel_log(&self, held: &Held) {
         let asked =
-            timeout(LAST_WORDS, held.guest.connection.run(&["dmesg"], Vec::new())).await;
+            timeout(self.world.deadlines.last_words, held.guest.connection.run(&["dmesg"], Vec::new())).await;
         if let (Ok(Ok(output)), Ok(folder)) = (asked, self.record.machine_folder(&held.record.id)) {
             self.warn_unwritten(&held.record.id, std::fs::write(folder.join("dmesg.log"), output.stdout));
         }
