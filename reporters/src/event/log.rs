@@ -158,7 +158,7 @@ mod tests {
                 .for_each(|envelope| writer.append(envelope).unwrap());
             count += script.log.len();
         }
-        // Unoptimized it takes 0.1 s; the bound only catches a flush that became a sync.
+        // Unoptimized it takes about 0.3 s; the bound only catches a flush that became a sync.
         assert!(
             begun.elapsed() < std::time::Duration::from_secs(20),
             "{:?}",
