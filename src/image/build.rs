@@ -39,33 +39,20 @@ pub(super) struct Made {
 
 impl Site<'_> {
     pub(super) fn suite(&self) -> Suite<'_> {
-        Suite {
-            source: &self.part.source,
-            arch: self.part.arch,
-        }
+        Suite { source: &self.part.source, arch: self.part.arch }
     }
 
     pub(super) fn step(&self, step: &'static str) {
-        (self.tell)(ImageProgress::Step {
-            part: self.part.slug(),
-            step,
-        });
+        (self.tell)(ImageProgress::Step { part: self.part.slug(), step });
     }
 
     pub(super) fn said(&self, line: &str) {
-        (self.tell)(ImageProgress::Said {
-            part: self.part.slug(),
-            line: line.to_owned(),
-        });
+        (self.tell)(ImageProgress::Said { part: self.part.slug(), line: line.to_owned() });
     }
 
     pub(super) fn failed(&self, step: &'static str) -> impl FnOnce(external::Error) -> ImageError + use<> {
         let part = self.part.name.clone();
-        move |source| ImageError::Build {
-            part,
-            step,
-            source: Box::new(source),
-        }
+        move |source| ImageError::Build { part, step, source: Box::new(source) }
     }
 
     pub(super) async fn blocking<T: Send + 'static>(
@@ -77,20 +64,13 @@ impl Site<'_> {
 
     async fn make(&self) -> Result<Made, ImageError> {
         self.step("read package lists");
-        let fresh = self
-            .tools
-            .refresh(self.suite())
-            .await
-            .map_err(self.failed("read package lists"))?;
+        let fresh = self.tools.refresh(self.suite()).await.map_err(self.failed("read package lists"))?;
         if fresh == Freshness::Expired {
             let text = format!(
                 "the archive of `{}` is past its date; its entry accepts that",
                 self.part.source.suite
             );
-            (self.tell)(ImageProgress::Warned {
-                part: self.part.slug(),
-                text,
-            });
+            (self.tell)(ImageProgress::Warned { part: self.part.slug(), text });
         }
         match self.part.kind {
             Kind::Rootfs => rootfs::make(self).await,
@@ -132,12 +112,7 @@ pub(super) async fn claim(images: &Path, part: &Part, tell: Tell<'_>) -> Result<
 fn try_claim(images: &Path, slug: &str) -> Result<Option<Claim>, ImageError> {
     let file = images.join("work").join(format!("{slug}.lock"));
     fs::create_dir_all(images.join("work")).map_err(ImageError::io("make", &images.join("work")))?;
-    let options = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&file);
+    let options = File::options().read(true).write(true).create(true).truncate(false).open(&file);
     let opened = options.map_err(ImageError::io("open", &file))?;
     match opened.try_lock() {
         Ok(()) => Ok(Some(Claim { _file: opened })),
@@ -166,11 +141,7 @@ pub(super) async fn sweep(images: &Path, tools: &dyn DebianTools) -> Result<(), 
 async fn remove(tools: &dyn DebianTools, tree: &Path) -> Result<(), ImageError> {
     let failed = |source| {
         let (part, source) = (tree.display().to_string(), Box::new(source));
-        ImageError::Build {
-            part,
-            step: "clean up",
-            source,
-        }
+        ImageError::Build { part, step: "clean up", source }
     };
     tools.remove(tree).await.map_err(failed)
 }
@@ -187,12 +158,7 @@ pub(super) async fn build(
     let work = images.join("work").join(part.slug());
     remove(tools, &work).await?;
     fs::create_dir_all(&work).map_err(ImageError::io("make", &work))?;
-    let site = Site {
-        part,
-        work,
-        tools,
-        tell,
-    };
+    let site = Site { part, work, tools, tell };
     let made = match site.make().await {
         Ok(made) => store(images, &site, made).await,
         Err(error) => Err(error),
@@ -221,14 +187,8 @@ async fn store(images: &Path, site: &Site<'_>, made: Made) -> Result<Manifest, I
             files: std::collections::BTreeMap::new(),
         };
         for (role, file) in made.files {
-            let ending = if file.extension().is_some() {
-                format!("{role}.ext4")
-            } else {
-                role.to_owned()
-            };
-            manifest
-                .files
-                .insert(role.to_owned(), objects.take(&file, &ending)?);
+            let ending = if file.extension().is_some() { format!("{role}.ext4") } else { role.to_owned() };
+            manifest.files.insert(role.to_owned(), objects.take(&file, &ending)?);
         }
         manifest.write(&images, &part)?;
         Ok(manifest)
@@ -240,13 +200,5 @@ fn room(images: &Path, needed: u64) -> Result<(), ImageError> {
     let found =
         rustix::fs::statvfs(images).map_err(|error| ImageError::io("measure", images)(error.into()))?;
     let free = found.f_bavail * found.f_frsize;
-    if free < needed {
-        Err(ImageError::DiskFull {
-            folder: images.to_owned(),
-            needed,
-            free,
-        })
-    } else {
-        Ok(())
-    }
+    if free < needed { Err(ImageError::DiskFull { folder: images.to_owned(), needed, free }) } else { Ok(()) }
 }

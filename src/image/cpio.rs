@@ -40,14 +40,7 @@ impl Archive {
             match entry {
                 Entry::Folder => header(&mut out, path, inode, 0o040_755, (0, 0), &[]),
                 Entry::File(mode, content) => {
-                    header(
-                        &mut out,
-                        path,
-                        inode,
-                        0o100_000 | (mode & 0o7777),
-                        (0, 0),
-                        content,
-                    );
+                    header(&mut out, path, inode, 0o100_000 | (mode & 0o7777), (0, 0), content);
                 }
                 Entry::Link(target) => header(&mut out, path, inode, 0o120_777, (0, 0), target.as_bytes()),
                 Entry::Device(major, minor) => {
@@ -65,9 +58,7 @@ fn header(out: &mut Vec<u8>, name: &str, inode: u32, mode: u32, device: (u32, u3
     let links = if mode & 0o170_000 == 0o040_000 { 2 } else { 1 };
     let size = content.len() as u32;
     let name_size = name.len() as u32 + 1;
-    let fields = [
-        inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0,
-    ];
+    let fields = [inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0];
     out.extend_from_slice(b"070701");
     for field in fields {
         out.extend_from_slice(format!("{field:08x}").as_bytes());
@@ -95,10 +86,7 @@ pub fn identity_cpio(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let mut archive = Archive::default();
     archive.add("kmt", Entry::Folder);
     for (path, mode, content) in files {
-        archive.add(
-            &format!("kmt/{}", path.trim_start_matches('/')),
-            Entry::File(*mode, content.to_vec()),
-        );
+        archive.add(&format!("kmt/{}", path.trim_start_matches('/')), Entry::File(*mode, content.to_vec()));
     }
     archive.bytes()
 }

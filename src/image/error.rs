@@ -81,11 +81,7 @@ impl ImageError {
     }
 
     pub(super) fn io(operation: &'static str, file: &Path) -> impl FnOnce(io::Error) -> ImageError {
-        move |source| ImageError::Io {
-            operation,
-            file: file.to_owned(),
-            source,
-        }
+        move |source| ImageError::Io { operation, file: file.to_owned(), source }
     }
 }
 
@@ -101,11 +97,7 @@ impl fmt::Display for ImageError {
             }
             ImageError::DiskFull { folder, needed, free } => {
                 let (needed, free) = (needed >> 20, free >> 20);
-                write!(
-                    f,
-                    "`{}` has {free} MiB free, an image needs {needed} MiB",
-                    folder.display()
-                )
+                write!(f, "`{}` has {free} MiB free, an image needs {needed} MiB", folder.display())
             }
             ImageError::Corrupt { file, detail } => {
                 write!(f, "image file `{}` is damaged: {detail}", file.display())

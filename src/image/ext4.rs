@@ -13,10 +13,7 @@ pub(super) fn settle(image: &mut File, epoch: u32) -> io::Result<()> {
     let (incompat, ro_compat) = (word(&sb, 0x60), word(&sb, 0x64));
     let known = word(&sb, 0x38) & 0xffff == 0xef53 && incompat & 0x2090 == 0 && ro_compat & 0x410 == 0;
     if !known || size < 160 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not the kind of ext4 that is expected",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not the kind of ext4 that is expected"));
     }
     let block = 1024u64 << word(&sb, 0x18);
     let per_group = u64::from(word(&sb, 0x28));

@@ -7,7 +7,8 @@ use super::build::{Made, Site};
 use super::cpio::{Archive, Entry};
 use super::error::ImageError;
 use super::modules::{ModuleIndex, name};
-use super::{recipe, rootfs};
+use super::{recipe, rootfs, vmlinux};
+use crate::external::debian::Compression;
 
 /// Modules without which no disk and no network comes up, unless they are built in.
 const NEEDED: [&str; 3] = ["virtio_blk", "virtio_net", "ext4"];
@@ -16,13 +17,7 @@ const NEEDED: [&str; 3] = ["virtio_blk", "virtio_net", "ext4"];
 pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     let (kernel, busybox) = (site.work.join("tree"), site.work.join("busybox"));
     site.step("download the kernel");
-    let wanted = site
-        .part
-        .source
-        .kernel
-        .get(&site.part.arch)
-        .cloned()
-        .unwrap_or_default();
+    let wanted = site.part.source.kernel.get(&site.part.arch).cloned().unwrap_or_default();
     let unpacked = site.tools.unpack(site.suite(), &wanted, &kernel).await;
     let mut packages = vec![unpacked.map_err(site.failed("download the kernel"))?];
     let unpacked = site.tools.unpack(site.suite(), recipe::BUSYBOX, &busybox).await;
@@ -30,39 +25,26 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
 
     let release = release(site, &kernel)?;
     site.step("index the modules");
-    site.tools
-        .depmod(&kernel, &release)
-        .await
-        .map_err(site.failed("index the modules"))?;
+    site.tools.depmod(&kernel, &release).await.map_err(site.failed("index the modules"))?;
     let modules = kernel.join("lib/modules").join(&release);
     site.step("make the initrd");
     let bytes = initrd(site, &modules, &busybox).await?;
     let initrd = site.work.join("initrd");
     fs::write(&initrd, bytes).map_err(ImageError::io("write", &initrd))?;
-    let (boot, vmlinuz) = (
-        kernel.join("boot").join(format!("vmlinuz-{release}")),
-        site.work.join("vmlinuz"),
-    );
-    fs::copy(&boot, &vmlinuz).map_err(ImageError::io("copy", &boot))?;
+    let vmlinuz = bootable(site, &kernel.join("boot").join(format!("vmlinuz-{release}"))).await?;
     site.step("make the file system");
     let image = site.work.join("modules.ext4");
     let size = weight(&modules).map_err(ImageError::io("measure", &modules))?;
     let size = (size + size / 8 + (24 << 20)).next_multiple_of(4 << 20);
     rootfs::filesystem(site, &modules, &image, "kmt-modules", size).await?;
     let files = vec![("vmlinuz", vmlinuz), ("initrd", initrd), ("modules", image)];
-    Ok(Made {
-        files,
-        packages,
-        kernel_release: Some(release),
-    })
+    Ok(Made { files, packages, kernel_release: Some(release) })
 }
 
 /// The one folder of `lib/modules`; where the package has `usr/lib` alone, `lib` is made to lead there.
 fn release(site: &Site<'_>, kernel: &Path) -> Result<String, ImageError> {
-    let strange = |detail: &str| ImageError::Content {
-        part: site.part.name.clone(),
-        detail: detail.to_owned(),
-    };
+    let strange =
+        |detail: &str| ImageError::Content { part: site.part.name.clone(), detail: detail.to_owned() };
     let lib = kernel.join("lib");
     if !lib.exists() && kernel.join("usr/lib/modules").is_dir() {
         std::os::unix::fs::symlink("usr/lib", &lib).map_err(ImageError::io("link", &lib))?;
@@ -75,10 +57,23 @@ fn release(site: &Site<'_>, kernel: &Path) -> Result<String, ImageError> {
             Ok(release)
         }
         (Some(_), None) => Err(strange("the kernel's package has no `boot/vmlinuz`")),
-        _ => Err(strange(
-            "the kernel's package has not one folder in `lib/modules`",
-        )),
+        _ => Err(strange("the kernel's package has not one folder in `lib/modules`")),
     }
+}
+
+/// The kernel as QEMU boots it soonest: unpacked where it can be entered directly, else as it came.
+async fn bootable(site: &Site<'_>, file: &Path) -> Result<PathBuf, ImageError> {
+    let (packed, target) = (site.work.join("payload"), site.work.join("vmlinuz"));
+    let mut kernel = fs::read(file).map_err(ImageError::io("read", file))?;
+    if let Some((how, payload, size)) = vmlinux::payload(&kernel) {
+        fs::write(&packed, payload).map_err(ImageError::io("write", &packed))?;
+        let unpacked = site.tools.decompress(how, &packed).await.map_err(site.failed("unpack the kernel"))?;
+        if unpacked.len() == size && vmlinux::boots_directly(&unpacked) {
+            kernel = unpacked;
+        }
+    }
+    fs::write(&target, kernel).map_err(ImageError::io("write", &target))?;
+    Ok(target)
 }
 
 async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u8>, ImageError> {
@@ -89,10 +84,7 @@ async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u
     let (order, absent) = index.order(&recipe::INITRD_MODULES);
     if let Some(module) = absent.iter().find(|module| NEEDED.contains(&module.as_str())) {
         let detail = format!("the kernel has no `{module}`");
-        return Err(ImageError::Content {
-            part: site.part.name.clone(),
-            detail,
-        });
+        return Err(ImageError::Content { part: site.part.name.clone(), detail });
     }
     let mut archive = Archive::default();
     for folder in ["proc", "sys", "dev", "run", "root", "tmp", "modules"] {
@@ -100,16 +92,11 @@ async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u
     }
     archive.add("dev/console", Entry::Device(5, 1));
     archive.add("dev/null", Entry::Device(1, 3));
-    let program = ["usr/bin/busybox", "bin/busybox"]
-        .map(|path| busybox.join(path))
-        .into_iter()
-        .find(|p| p.is_file());
+    let program =
+        ["usr/bin/busybox", "bin/busybox"].map(|path| busybox.join(path)).into_iter().find(|p| p.is_file());
     archive.add(
         "bin/busybox",
-        Entry::File(
-            0o755,
-            read(program.unwrap_or_else(|| busybox.join("bin/busybox")))?,
-        ),
+        Entry::File(0o755, read(program.unwrap_or_else(|| busybox.join("bin/busybox")))?),
     );
     archive.add("bin/sh", Entry::Link("busybox".into()));
     archive.add("init", Entry::File(0o755, recipe::INIT.into()));
@@ -117,14 +104,12 @@ async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u
     let mut names = String::new();
     for path in &order {
         let (file, module) = (modules.join(path), format!("{}.ko", name(path)));
-        let bytes = if path.ends_with(".xz") {
-            site.tools
-                .unxz(&file)
-                .await
-                .map_err(site.failed("unpack modules"))?
-        } else {
-            read(file)?
+        let bytes = match path.rsplit('.').next() {
+            Some("xz") => site.tools.decompress(Compression::Xz, &file).await,
+            Some("zst") => site.tools.decompress(Compression::Zstd, &file).await,
+            _ => Ok(read(file)?),
         };
+        let bytes = bytes.map_err(site.failed("unpack modules"))?;
         archive.add(&format!("modules/{module}"), Entry::File(0o644, bytes));
         names.push_str(&module);
         names.push('\n');
@@ -139,11 +124,7 @@ fn weight(folder: &Path) -> std::io::Result<u64> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let found = entry.metadata()?;
-        sum += if found.is_dir() {
-            weight(&entry.path())?
-        } else {
-            found.len().next_multiple_of(4096)
-        };
+        sum += if found.is_dir() { weight(&entry.path())? } else { found.len().next_multiple_of(4096) };
     }
     Ok(sum)
 }

@@ -56,10 +56,7 @@ impl Manifest {
             return Ok(None);
         };
         if manifest.key != part.key || manifest.kind != part.kind {
-            return Err(ImageError::Corrupt {
-                file,
-                detail: "it records another image".into(),
-            });
+            return Err(ImageError::Corrupt { file, detail: "it records another image".into() });
         }
         Ok(Some(manifest))
     }
@@ -71,18 +68,12 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ImageError::io("read", file)(error)),
         };
-        let damaged = |detail: String| ImageError::Corrupt {
-            file: file.to_owned(),
-            detail,
-        };
+        let damaged = |detail: String| ImageError::Corrupt { file: file.to_owned(), detail };
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         if manifest.schema == SCHEMA {
             Ok(Some(manifest))
         } else {
-            Err(damaged(format!(
-                "it has schema {}, this program knows {SCHEMA}",
-                manifest.schema
-            )))
+            Err(damaged(format!("it has schema {}, this program knows {SCHEMA}", manifest.schema)))
         }
     }
 
@@ -105,19 +96,15 @@ pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     let beside = std::path::PathBuf::from(beside);
     let mut out = fs::File::create(&beside).map_err(ImageError::io("create", &beside))?;
     let written = out.write_all(bytes).and_then(|()| out.sync_all());
-    written
-        .and_then(|()| fs::rename(&beside, file))
-        .map_err(|error| {
-            let _ = fs::remove_file(&beside);
-            ImageError::io("write", file)(error)
-        })?;
+    written.and_then(|()| fs::rename(&beside, file)).map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        ImageError::io("write", file)(error)
+    })?;
     sync_folder(file)
 }
 
 /// Makes a rename in the folder of `file` outlive a power cut.
 pub(super) fn sync_folder(file: &Path) -> Result<(), ImageError> {
     let folder = file.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(ImageError::io("sync", folder))
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(ImageError::io("sync", folder))
 }

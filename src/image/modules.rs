@@ -15,19 +15,10 @@ impl ModuleIndex {
     pub(super) fn parse(dep: &str, builtin: &str) -> ModuleIndex {
         let entry = |line: &str| {
             let (file, needs) = line.split_once(':')?;
-            Some((
-                name(file),
-                (
-                    file.to_owned(),
-                    needs.split_whitespace().map(str::to_owned).collect(),
-                ),
-            ))
+            Some((name(file), (file.to_owned(), needs.split_whitespace().map(str::to_owned).collect())))
         };
         let files = dep.lines().filter_map(entry).collect();
-        ModuleIndex {
-            files,
-            builtin: builtin.lines().map(name).collect(),
-        }
+        ModuleIndex { files, builtin: builtin.lines().map(name).collect() }
     }
 
     /// The files to load for `wanted`, each after what it needs, none twice. What is built in needs no file; what

@@ -31,9 +31,7 @@ struct Seen {
 
 impl Objects {
     pub(super) fn new(images: &Path) -> Objects {
-        Objects {
-            folder: images.join("objects"),
-        }
+        Objects { folder: images.join("objects") }
     }
 
     /// Where the file of a record lies.
@@ -45,11 +43,7 @@ impl Objects {
     pub(super) fn take(&self, file: &Path, role: &str) -> Result<FileRecord, ImageError> {
         fs::create_dir_all(&self.folder).map_err(ImageError::io("make", &self.folder))?;
         let (sha256, size) = hash(file)?;
-        let record = FileRecord {
-            name: format!("{sha256}.{role}"),
-            sha256,
-            size,
-        };
+        let record = FileRecord { name: format!("{sha256}.{role}"), sha256, size };
         let target = self.path(&record);
         if self.check(&record).is_err() {
             let opened = File::open(file).map_err(ImageError::io("open", file))?;
@@ -70,10 +64,7 @@ impl Objects {
 
     /// Whether the file is what the record says; hashed where it changed since it was last hashed.
     pub(super) fn check(&self, record: &FileRecord) -> Result<(), ImageError> {
-        if self
-            .seen(record)
-            .is_some_and(|seen| self.stat(record).is_ok_and(|now| now == seen))
-        {
+        if self.seen(record).is_some_and(|seen| self.stat(record).is_ok_and(|now| now == seen)) {
             return Ok(());
         }
         self.check_content(record)
@@ -82,10 +73,7 @@ impl Objects {
     /// Whether the file is what the record says, hashed in any case.
     pub(super) fn check_content(&self, record: &FileRecord) -> Result<(), ImageError> {
         let file = self.path(record);
-        let damaged = |detail: String| ImageError::Corrupt {
-            file: file.clone(),
-            detail,
-        };
+        let damaged = |detail: String| ImageError::Corrupt { file: file.clone(), detail };
         let stat = match self.stat(record) {
             Err(ImageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Err(damaged("it is gone".into()));
@@ -93,10 +81,7 @@ impl Objects {
             other => other?,
         };
         if stat.size != record.size {
-            return Err(damaged(format!(
-                "it has {} bytes, {} were recorded",
-                stat.size, record.size
-            )));
+            return Err(damaged(format!("it has {} bytes, {} were recorded", stat.size, record.size)));
         }
         let (sha256, _) = hash(&file)?;
         if sha256 != record.sha256 {
@@ -201,11 +186,7 @@ pub(super) mod tests {
         fs::write(&path, b"CONTENT").unwrap();
         assert!(words(&objects).contains("sha256"), "{}", words(&objects));
         fs::write(&path, b"cont").unwrap();
-        assert!(
-            words(&objects).contains("4 bytes, 7 were recorded"),
-            "{}",
-            words(&objects)
-        );
+        assert!(words(&objects).contains("4 bytes, 7 were recorded"), "{}", words(&objects));
         fs::remove_file(&path).unwrap();
         assert!(words(&objects).contains("gone"), "{}", words(&objects));
     }
@@ -215,10 +196,7 @@ pub(super) mod tests {
         let folder = Folder::new();
         let (objects, record) = kept(&folder);
         // The memory speaks for a digest; a check that hashed would refuse this one.
-        let other = FileRecord {
-            sha256: "0".repeat(64),
-            ..record.clone()
-        };
+        let other = FileRecord { sha256: "0".repeat(64), ..record.clone() };
         let mut seen = objects.stat(&other).unwrap();
         seen.sha256.clone_from(&other.sha256);
         write_whole(&objects.memory(&other), &serde_json::to_vec(&seen).unwrap()).unwrap();

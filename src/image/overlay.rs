@@ -24,10 +24,7 @@ pub(super) fn apply(tree: &Path) -> Result<(), ImageError> {
         link(&tree.join("etc/systemd/system").join(unit), "/dev/null")?;
     }
     for generator in recipe::GENERATORS {
-        link(
-            &tree.join("etc/systemd/system-generators").join(generator),
-            "/dev/null",
-        )?;
+        link(&tree.join("etc/systemd/system-generators").join(generator), "/dev/null")?;
     }
     for (path, target) in recipe::LINKS {
         link(&tree.join(path), target)?;
@@ -40,17 +37,11 @@ pub(super) fn packages(tree: &Path) -> Result<Vec<Package>, ImageError> {
     let file = tree.join("var/lib/dpkg/status");
     let text = fs::read_to_string(&file).map_err(ImageError::io("read", &file))?;
     let field = |block: &str, key: &str| {
-        let value = block
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        let value = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
         value.map(str::to_owned)
     };
-    let package = |block: &str| {
-        Some(Package {
-            name: field(block, "Package")?,
-            version: field(block, "Version")?,
-        })
-    };
+    let package =
+        |block: &str| Some(Package { name: field(block, "Package")?, version: field(block, "Version")? });
     let mut all: Vec<Package> = text.split("\n\n").filter_map(package).collect();
     all.sort();
     Ok(all)

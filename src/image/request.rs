@@ -140,14 +140,7 @@ impl Part {
 
     fn new(kind: Kind, name: String, source: &DebianSource, arch: Arch, inputs: serde_json::Value) -> Part {
         let key = digest(inputs.to_string());
-        Part {
-            kind,
-            name,
-            arch,
-            source: source.clone(),
-            inputs,
-            key,
-        }
+        Part { kind, name, arch, source: source.clone(), inputs, key }
     }
 
     /// The name of its manifest, lock and work folder.
@@ -158,14 +151,7 @@ impl Part {
     /// A UUID that is this artefact's, and the same in every build.
     pub(super) fn uuid(&self) -> String {
         let k = &self.key;
-        format!(
-            "{}-{}-4{}-8{}-{}",
-            &k[..8],
-            &k[8..12],
-            &k[13..16],
-            &k[17..20],
-            &k[20..32]
-        )
+        format!("{}-{}-4{}-8{}-{}", &k[..8], &k[8..12], &k[13..16], &k[17..20], &k[20..32])
     }
 }
 
@@ -188,10 +174,7 @@ mod tests {
         let (a, b) = (plain.parts(), custom.parts());
         assert_eq!(a[0].key, b[0].key);
         assert_ne!(a[1].key, b[1].key);
-        assert_ne!(
-            ImageRequest::platform(platform, Arch::Arm64).parts()[0].key,
-            a[0].key
-        );
+        assert_ne!(ImageRequest::platform(platform, Arch::Arm64).parts()[0].key, a[0].key);
     }
 
     #[test]

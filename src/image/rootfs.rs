@@ -13,9 +13,7 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     site.step("install packages");
     let installed = site
         .tools
-        .bootstrap(site.suite(), &recipe::PACKAGES, &site.work, &tree, &|line| {
-            site.said(line)
-        })
+        .bootstrap(site.suite(), &recipe::PACKAGES, &site.work, &tree, &|line| site.said(line))
         .await;
     installed.map_err(site.failed("install packages"))?;
     site.step("configure");
@@ -24,11 +22,7 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     site.step("make the file system");
     let image = site.work.join("rootfs.ext4");
     filesystem(site, &tree, &image, "kmt-root", recipe::ROOTFS_BYTES).await?;
-    Ok(Made {
-        files: vec![("rootfs", image)],
-        packages,
-        kernel_release: None,
-    })
+    Ok(Made { files: vec![("rootfs", image)], packages, kernel_release: None })
 }
 
 /// Makes an ext4 of `tree` whose bytes depend on nothing but the tree.
@@ -41,23 +35,9 @@ pub(super) async fn filesystem(
 ) -> Result<(), ImageError> {
     let uuid = site.part.uuid();
     let inodes = (size / 32768).max(4096);
-    let wish = Ext4 {
-        tree,
-        image,
-        label,
-        uuid: &uuid,
-        size,
-        inodes,
-        epoch: recipe::EPOCH,
-    };
-    site.tools
-        .ext4(&wish)
-        .await
-        .map_err(site.failed("make the file system"))?;
-    site.tools
-        .remove(tree)
-        .await
-        .map_err(site.failed("remove the tree"))?;
+    let wish = Ext4 { tree, image, label, uuid: &uuid, size, inodes, epoch: recipe::EPOCH };
+    site.tools.ext4(&wish).await.map_err(site.failed("make the file system"))?;
+    site.tools.remove(tree).await.map_err(site.failed("remove the tree"))?;
     let file = image.clone();
     site.blocking(move || {
         let opened = std::fs::File::options().read(true).write(true).open(&file);

@@ -108,11 +108,7 @@ impl ImageStore {
         cache: impl Into<PathBuf>,
         tools: Arc<dyn DebianTools>,
     ) -> ImageStore {
-        ImageStore {
-            images: images.into(),
-            cache: cache.into(),
-            tools,
-        }
+        ImageStore { images: images.into(), cache: cache.into(), tools }
     }
 
     /// Whether an image is there or can be built. Looks at names and sizes; `ensure` looks at content.
@@ -131,10 +127,7 @@ impl ImageStore {
         }
         match self.tools.ready(request.arch()) {
             Ok(()) => Availability::Buildable,
-            Err(error) => Availability::Unavailable {
-                why: error.to_string(),
-                hint: error.hint,
-            },
+            Err(error) => Availability::Unavailable { why: error.to_string(), hint: error.hint },
         }
     }
 
@@ -160,11 +153,7 @@ impl ImageStore {
     ) -> Result<LocalImage, ImageError> {
         if !request.exists() {
             let why = format!("the catalogue does not have it for {}", request.arch());
-            return Err(ImageError::Unavailable {
-                image: request.to_string(),
-                why,
-                hint: None,
-            });
+            return Err(ImageError::Unavailable { image: request.to_string(), why, hint: None });
         }
         for folder in [&self.images, &self.cache] {
             fs::create_dir_all(folder).map_err(ImageError::io("make", folder))?;
@@ -192,13 +181,11 @@ impl ImageStore {
         if let (Wish::Have, Some(manifest)) = (wish, self.sound(part, tell).await) {
             return Ok(manifest);
         }
-        self.tools
-            .ready(request.arch())
-            .map_err(|error| ImageError::Unavailable {
-                image: request.to_string(),
-                why: error.to_string(),
-                hint: error.hint,
-            })?;
+        self.tools.ready(request.arch()).map_err(|error| ImageError::Unavailable {
+            image: request.to_string(),
+            why: error.to_string(),
+            hint: error.hint,
+        })?;
         let claim = build::claim(&self.images, part, tell).await?;
         // Somebody else may have built it while this one waited.
         if let (Wish::Have, Some(manifest)) = (wish, self.sound(part, &|_| ()).await) {
@@ -222,10 +209,7 @@ impl ImageStore {
             Ok(Some(manifest))
         });
         checked.await.unwrap_or_else(|error| {
-            tell(ImageProgress::Warned {
-                part: part.slug(),
-                text: format!("{error}: it is built again"),
-            });
+            tell(ImageProgress::Warned { part: part.slug(), text: format!("{error}: it is built again") });
             None
         })
     }
@@ -238,14 +222,10 @@ impl ImageStore {
     ) -> Result<LocalImage, ImageError> {
         let objects = Objects::new(&self.images);
         let file = |manifest: &Manifest, role: &str| -> Result<FileRecord, ImageError> {
-            manifest
-                .files
-                .get(role)
-                .cloned()
-                .ok_or_else(|| ImageError::Corrupt {
-                    file: self.images.join(&manifest.name),
-                    detail: format!("its record has no `{role}`"),
-                })
+            manifest.files.get(role).cloned().ok_or_else(|| ImageError::Corrupt {
+                file: self.images.join(&manifest.name),
+                detail: format!("its record has no `{role}`"),
+            })
         };
         let root = file(rootfs, "rootfs")?;
         Ok(LocalImage {
@@ -309,13 +289,6 @@ fn cmdline(arch: Arch) -> Vec<String> {
         Arch::X86_64 => "console=ttyS0",
         Arch::Arm64 => "console=ttyAMA0",
     };
-    let words = [
-        console,
-        "root=/dev/vda",
-        "rw",
-        "net.ifnames=0",
-        "panic=-1",
-        "systemd.show_status=false",
-    ];
+    let words = [console, "root=/dev/vda", "rw", "net.ifnames=0", "panic=-1", "systemd.show_status=false"];
     words.map(str::to_owned).to_vec()
 }

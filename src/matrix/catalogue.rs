@@ -9,10 +9,8 @@ use kmt_reporters::event::Arch;
 use serde::{Deserialize, Serialize};
 
 /// The catalogue files this program carries: name and text.
-const EMBEDDED: [(&str, &str); 1] = [(
-    "matrices/catalog/debian.toml",
-    include_str!("../../matrices/catalog/debian.toml"),
-)];
+const EMBEDDED: [(&str, &str); 1] =
+    [("matrices/catalog/debian.toml", include_str!("../../matrices/catalog/debian.toml"))];
 
 /// Every platform and custom kernel that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,23 +110,13 @@ impl Catalogue {
 
     /// Reads catalogue files, given as (name, text).
     pub fn parse(files: &[(&str, &str)]) -> Result<Catalogue, CatalogueError> {
-        let mut catalogue = Catalogue {
-            platforms: Vec::new(),
-            customs: Vec::new(),
-        };
+        let mut catalogue = Catalogue { platforms: Vec::new(), customs: Vec::new() };
         for (name, text) in files {
-            let refuse = |message: String| CatalogueError {
-                file: (*name).to_owned(),
-                message,
-            };
+            let refuse = |message: String| CatalogueError { file: (*name).to_owned(), message };
             let file: File =
                 toml::from_str(text).map_err(|error| refuse(error.to_string().trim_end().to_owned()))?;
-            catalogue
-                .platforms
-                .extend(file.platform.into_iter().map(|row| row.with(&file.mirror)));
-            catalogue
-                .customs
-                .extend(file.custom_kernel.into_iter().map(|row| row.with(&file.mirror)));
+            catalogue.platforms.extend(file.platform.into_iter().map(|row| row.with(&file.mirror)));
+            catalogue.customs.extend(file.custom_kernel.into_iter().map(|row| row.with(&file.mirror)));
             catalogue.check().map_err(refuse)?;
         }
         Ok(catalogue)
@@ -146,9 +134,7 @@ impl Catalogue {
 
     /// The platform with this id or alias.
     pub fn platform(&self, name: &str) -> Option<&Platform> {
-        self.platforms
-            .iter()
-            .find(|row| row.names().any(|known| known == name))
+        self.platforms.iter().find(|row| row.names().any(|known| known == name))
     }
 
     /// The custom kernel of this version.
@@ -170,23 +156,14 @@ impl Catalogue {
         for (index, row) in self.customs.iter().enumerate() {
             check_word("kernel version", &row.version)?;
             let name = format!("custom {}", row.version);
-            if self.customs[..index]
-                .iter()
-                .any(|other| other.version == row.version)
-            {
+            if self.customs[..index].iter().any(|other| other.version == row.version) {
                 return Err(format!("`{name}` is listed twice"));
             }
             let Some(userland) = self.platforms.iter().find(|platform| platform.id == row.userland) else {
-                return Err(format!(
-                    "`{name}` has userland `{}`, which is no platform id",
-                    row.userland
-                ));
+                return Err(format!("`{name}` has userland `{}`, which is no platform id", row.userland));
             };
             if let Some(arch) = row.arches.iter().find(|arch| !userland.arches.contains(arch)) {
-                return Err(format!(
-                    "`{name}` lists {arch}, which its userland `{}` lacks",
-                    row.userland
-                ));
+                return Err(format!("`{name}` lists {arch}, which its userland `{}` lacks", row.userland));
             }
             check_source(&name, &row.arches, &row.source)?;
         }
@@ -206,9 +183,7 @@ fn check_word(what: &str, word: &str) -> Result<(), String> {
     if !word.is_empty() && word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(fine) {
         Ok(())
     } else {
-        Err(format!(
-            "{what} `{word}` is not made of letters, digits, `_`, `.` and `-`"
-        ))
+        Err(format!("{what} `{word}` is not made of letters, digits, `_`, `.` and `-`"))
     }
 }
 
@@ -224,34 +199,18 @@ fn check_source(name: &str, arches: &[Arch], source: &Source) -> Result<(), Stri
     let plain = |word: &String| {
         !word.is_empty()
             && !word.starts_with(['-', '.'])
-            && word
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_./+*".contains(c))
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./+*".contains(c))
     };
-    let scheme = ["http://", "https://", "file:///"]
-        .iter()
-        .find_map(|s| debian.mirror.strip_prefix(s));
+    let scheme = ["http://", "https://", "file:///"].iter().find_map(|s| debian.mirror.strip_prefix(s));
     if !scheme.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_graphic() && c != '[' && c != ']')) {
-        return Err(format!(
-            "mirror `{}` is not an http, https or file URL",
-            debian.mirror
-        ));
+        return Err(format!("mirror `{}` is not an http, https or file URL", debian.mirror));
     }
-    let words = debian
-        .archives
-        .iter()
-        .flat_map(|a| [&a.path, &a.suite].into_iter().chain(&a.components));
-    if let Some(word) = words
-        .chain([&debian.suite])
-        .chain(debian.kernel.values())
-        .find(|w| !plain(w))
-    {
+    let words = debian.archives.iter().flat_map(|a| [&a.path, &a.suite].into_iter().chain(&a.components));
+    if let Some(word) = words.chain([&debian.suite]).chain(debian.kernel.values()).find(|w| !plain(w)) {
         return Err(format!("`{name}` has `{word}` where a plain word is expected"));
     }
     match arches.iter().find(|arch| !debian.kernel.contains_key(arch)) {
-        Some(arch) => Err(format!(
-            "`{name}` lists {arch} and names no kernel package for it"
-        )),
+        Some(arch) => Err(format!("`{name}` lists {arch} and names no kernel package for it")),
         None => Ok(()),
     }
 }
@@ -303,60 +262,23 @@ enum SourceRow {
 
 impl PlatformRow {
     fn with(self, mirror: &str) -> Platform {
-        let PlatformRow {
-            id,
-            aliases,
-            distro,
-            version,
-            kernel,
-            arches,
-            source,
-        } = self;
-        Platform {
-            id,
-            aliases,
-            distro,
-            version,
-            kernel,
-            arches,
-            source: source.with(mirror),
-        }
+        let PlatformRow { id, aliases, distro, version, kernel, arches, source } = self;
+        Platform { id, aliases, distro, version, kernel, arches, source: source.with(mirror) }
     }
 }
 
 impl CustomRow {
     fn with(self, mirror: &str) -> CustomKernel {
-        let CustomRow {
-            version,
-            userland,
-            arches,
-            source,
-        } = self;
-        CustomKernel {
-            version,
-            userland,
-            arches,
-            source: source.with(mirror),
-        }
+        let CustomRow { version, userland, arches, source } = self;
+        CustomKernel { version, userland, arches, source: source.with(mirror) }
     }
 }
 
 impl SourceRow {
     fn with(self, mirror: &str) -> Source {
-        let SourceRow::Debian {
-            suite,
-            archives,
-            accept_expired_release,
-            kernel,
-        } = self;
+        let SourceRow::Debian { suite, archives, accept_expired_release, kernel } = self;
         let mirror = mirror.trim_end_matches('/').to_owned();
-        Source::Debian(DebianSource {
-            mirror,
-            suite,
-            archives,
-            accept_expired_release,
-            kernel,
-        })
+        Source::Debian(DebianSource { mirror, suite, archives, accept_expired_release, kernel })
     }
 }
 
@@ -429,10 +351,7 @@ kernel = { x86_64 = "linux-image-cloud-amd64" }
 
     #[test]
     fn rows_that_contradict_each_other_are_refused() {
-        let twice = refused(&format!(
-            "{TINY}{}",
-            TINY.replace("mirror = \"http://deb.debian.org\"", "")
-        ));
+        let twice = refused(&format!("{TINY}{}", TINY.replace("mirror = \"http://deb.debian.org\"", "")));
         assert!(twice.contains("names both"), "{twice}");
         let arm = refused(&TINY.replace("[\"x86_64\"]", "[\"x86_64\", \"arm64\"]"));
         assert!(arm.contains("names no kernel package"), "{arm}");

@@ -13,11 +13,8 @@ pub(super) struct Paragraph {
 impl Paragraph {
     /// The kernel a metapackage stands for.
     pub(super) fn kernel_behind(&self) -> Option<&str> {
-        let first = self
-            .depends
-            .split([',', '|'])
-            .map(str::trim)
-            .find(|word| word.starts_with("linux-image-"))?;
+        let first =
+            self.depends.split([',', '|']).map(str::trim).find(|word| word.starts_with("linux-image-"))?;
         first.split_whitespace().next()
     }
 }
@@ -27,17 +24,11 @@ pub(super) fn paragraphs(text: &str) -> Vec<Paragraph> {
     let mut all = Vec::new();
     for block in text.split("\n\n") {
         let field = |key: &str| {
-            let value = block
-                .lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+            let value = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
             value.map(str::to_owned)
         };
         if let (Some(name), Some(version)) = (field("Package"), field("Version")) {
-            all.push(Paragraph {
-                name,
-                version,
-                depends: field("Depends").unwrap_or_default(),
-            });
+            all.push(Paragraph { name, version, depends: field("Depends").unwrap_or_default() });
         }
     }
     all
@@ -48,17 +39,14 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
-            (0..=tail.len())
-                .filter(|at| tail.is_char_boundary(*at))
-                .any(|at| matches(rest, &tail[at..]))
+            (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| matches(rest, &tail[at..]))
         }),
     }
 }
 
 /// The newest of them by Debian's order of versions; by name where versions are the same.
 pub(super) fn newest(all: Vec<Paragraph>) -> Option<Paragraph> {
-    all.into_iter()
-        .max_by(|a, b| compare(&a.version, &b.version).then_with(|| compare(&a.name, &b.name)))
+    all.into_iter().max_by(|a, b| compare(&a.version, &b.version).then_with(|| compare(&a.name, &b.name)))
 }
 
 /// Debian's order of versions: epoch, upstream, revision.
@@ -66,33 +54,22 @@ pub(super) fn compare(a: &str, b: &str) -> Ordering {
     let split = |version: &str| {
         let (epoch, rest) = version.split_once(':').unwrap_or(("0", version));
         let (upstream, revision) = rest.rsplit_once('-').unwrap_or((rest, ""));
-        (
-            epoch.parse::<u64>().unwrap_or(0),
-            upstream.to_owned(),
-            revision.to_owned(),
-        )
+        (epoch.parse::<u64>().unwrap_or(0), upstream.to_owned(), revision.to_owned())
     };
     let (a, b) = (split(a), split(b));
-    a.0.cmp(&b.0)
-        .then_with(|| part(&a.1, &b.1))
-        .then_with(|| part(&a.2, &b.2))
+    a.0.cmp(&b.0).then_with(|| part(&a.1, &b.1)).then_with(|| part(&a.2, &b.2))
 }
 
 fn part(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
-        let (text_a, text_b) = (
-            take(&mut a, |c| !c.is_ascii_digit()),
-            take(&mut b, |c| !c.is_ascii_digit()),
-        );
+        let (text_a, text_b) = (take(&mut a, |c| !c.is_ascii_digit()), take(&mut b, |c| !c.is_ascii_digit()));
         match text(text_a, text_b) {
             Ordering::Equal => {}
             order => return order,
         }
-        let (digits_a, digits_b) = (
-            take(&mut a, |c| c.is_ascii_digit()),
-            take(&mut b, |c| c.is_ascii_digit()),
-        );
+        let (digits_a, digits_b) =
+            (take(&mut a, |c| c.is_ascii_digit()), take(&mut b, |c| c.is_ascii_digit()));
         let number = |digits: &str| digits.parse::<u128>().unwrap_or(0);
         match number(digits_a).cmp(&number(digits_b)) {
             Ordering::Equal if a.is_empty() && b.is_empty() => return Ordering::Equal,

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use kmt_reporters::event::Arch;
 
-use super::{DebianTools, Ext4, Freshness, Lines, Package, Suite, shown};
+use super::{Compression, DebianTools, Ext4, Freshness, Lines, Package, Suite, shown};
 use crate::external::{Class, Error, Result};
 
-/// What goes wrong at a step (`ready`, `refresh`, `bootstrap`, `unpack`, `depmod`, `unxz`, `ext4`).
+/// What goes wrong at a step (`ready`, `refresh`, `bootstrap`, `unpack`, `depmod`, `decompress`, `ext4`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// The step is refused, with this class.
@@ -68,10 +68,7 @@ impl FakeDebian {
         let trouble = {
             let mut inner = self.lock();
             inner.calls.push(format!("{step} {subject}"));
-            inner
-                .trouble
-                .filter(|(at, _)| *at == step)
-                .map(|(_, trouble)| trouble)
+            inner.trouble.filter(|(at, _)| *at == step).map(|(_, trouble)| trouble)
         };
         tokio::task::yield_now().await;
         match trouble {
@@ -87,11 +84,7 @@ impl FakeDebian {
         if self.lock().refreshed.contains(&name(suite)) {
             Ok(())
         } else {
-            Err(careless(
-                "read lists of",
-                &name(suite),
-                "the suite was not refreshed",
-            ))
+            Err(careless("read lists of", &name(suite), "the suite was not refreshed"))
         }
     }
 }
@@ -112,21 +105,15 @@ fn write(tree: &Path, path: &str, text: &str) -> Result<()> {
 }
 
 fn absent(tree: &Path) -> Result<()> {
-    if tree.exists() {
-        Err(careless("make", &shown(tree), "it exists"))
-    } else {
-        Ok(())
-    }
+    if tree.exists() { Err(careless("make", &shown(tree), "it exists")) } else { Ok(()) }
 }
 
 #[async_trait]
 impl DebianTools for FakeDebian {
     fn ready(&self, arch: Arch) -> Result<()> {
         match self.lock().trouble {
-            Some(("ready", _)) => Err(
-                Error::new("this machine", "run", "mmdebstrap", Class::NotFound, arch)
-                    .hint("`sudo apt-get install mmdebstrap`"),
-            ),
+            Some(("ready", _)) => Err(Error::new("this machine", "run", "mmdebstrap", Class::NotFound, arch)
+                .hint("`sudo apt-get install mmdebstrap`")),
             _ => Ok(()),
         }
     }
@@ -138,11 +125,7 @@ impl DebianTools for FakeDebian {
             return Err(careless("refresh", &name(suite), "Release file is expired"));
         }
         inner.refreshed.push(name(suite));
-        Ok(if inner.expired {
-            Freshness::Expired
-        } else {
-            Freshness::Current
-        })
+        Ok(if inner.expired { Freshness::Expired } else { Freshness::Current })
     }
 
     async fn bootstrap(
@@ -158,9 +141,7 @@ impl DebianTools for FakeDebian {
         write(work, "rootfs.tar", "half a tar")?;
         lines("I: unpacking");
         self.step("bootstrap", &name(suite)).await?;
-        let status = packages
-            .iter()
-            .map(|name| format!("Package: {name}\nStatus: ok\nVersion: 1.0-1\n\n"));
+        let status = packages.iter().map(|name| format!("Package: {name}\nStatus: ok\nVersion: 1.0-1\n\n"));
         write(tree, "var/lib/dpkg/status", &status.collect::<String>())?;
         write(tree, "etc/ssh/ssh_host_rsa_key", "a key nobody may share")?;
         fs::remove_file(work.join("rootfs.tar")).map_err(|error| Error::io("debian", "remove", "tar", &error))
@@ -173,20 +154,13 @@ impl DebianTools for FakeDebian {
         if wanted.starts_with("linux-image-") {
             let modules = "lib/modules/6.1.0-fake";
             write(tree, "boot/vmlinuz-6.1.0-fake", &format!("kernel {wanted}"))?;
-            write(
-                tree,
-                &format!("{modules}/modules.builtin"),
-                "kernel/fs/ext4/ext4.ko\n",
-            )?;
+            write(tree, &format!("{modules}/modules.builtin"), "kernel/fs/ext4/ext4.ko\n")?;
             write(tree, &format!("{modules}/kernel/virtio_blk.ko"), "blk")?;
             write(tree, &format!("{modules}/kernel/virtio_net.ko"), "net")?;
         } else {
             write(tree, "bin/busybox", "#!")?;
         }
-        Ok(Package {
-            name: wanted.replace('*', "9"),
-            version: "1.0-1".into(),
-        })
+        Ok(Package { name: wanted.replace('*', "9"), version: "1.0-1".into() })
     }
 
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()> {
@@ -195,31 +169,20 @@ impl DebianTools for FakeDebian {
         write(tree, &format!("lib/modules/{release}/modules.dep"), dep)
     }
 
-    async fn unxz(&self, file: &Path) -> Result<Vec<u8>> {
-        self.step("unxz", &shown(file)).await?;
-        fs::read(file).map_err(|error| Error::io("debian", "unxz", shown(file), &error))
+    async fn decompress(&self, _: Compression, file: &Path) -> Result<Vec<u8>> {
+        self.step("decompress", &shown(file)).await?;
+        fs::read(file).map_err(|error| Error::io("debian", "decompress", shown(file), &error))
     }
 
     async fn ext4(&self, wish: &Ext4<'_>) -> Result<()> {
         if !wish.tree.is_dir() {
-            return Err(careless(
-                "make a file system of",
-                &shown(wish.tree),
-                "it is no folder",
-            ));
+            return Err(careless("make a file system of", &shown(wish.tree), "it is no folder"));
         }
         absent(wish.image)?;
         self.step("ext4", wish.label).await?;
         // A superblock that says: one group, sixteen inodes of 256 bytes, all free.
         let mut bytes = vec![0; 32 << 10];
-        for (at, value) in [
-            (0x00, 16u32),
-            (0x18, 2),
-            (0x28, 16),
-            (0x38, 0xef53),
-            (0x58, 256),
-            (0x60, 0x42),
-        ] {
+        for (at, value) in [(0x00, 16u32), (0x18, 2), (0x28, 16), (0x38, 0xef53), (0x58, 256), (0x60, 0x42)] {
             bytes[1024 + at..1024 + at + 4].copy_from_slice(&value.to_le_bytes());
         }
         bytes[4096 + 8..4096 + 12].copy_from_slice(&4u32.to_le_bytes());
@@ -228,11 +191,7 @@ impl DebianTools for FakeDebian {
     }
 
     async fn remove(&self, tree: &Path) -> Result<()> {
-        let removed = if tree.is_dir() {
-            fs::remove_dir_all(tree)
-        } else {
-            Ok(())
-        };
+        let removed = if tree.is_dir() { fs::remove_dir_all(tree) } else { Ok(()) };
         removed.map_err(|error| Error::io("debian", "remove", shown(tree), &error))
     }
 }

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use kmt_reporters::event::Arch;
 
 use super::apt::{self, Paragraph};
-use super::{DebianTools, Ext4, Freshness, KEYRING, Lines, Package, Suite, program, shown, source_lines};
+use super::{
+    Compression, DebianTools, Ext4, Freshness, KEYRING, Lines, Package, Suite, program, shown, source_lines,
+};
 use crate::external::process::Child;
 use crate::external::{Class, Error, Result};
 
@@ -18,7 +20,7 @@ use crate::external::{Class, Error, Result};
 const EPOCH: &str = "1700000000";
 
 /// Programs, and the package that brings each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("mmdebstrap", "mmdebstrap"),
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
@@ -27,6 +29,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("depmod", "kmod"),
     ("tar", "tar"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("lz4", "lz4"),
     ("unshare", "util-linux"),
 ];
 
@@ -51,16 +55,8 @@ impl DebianHost {
     /// Tools that keep package lists and downloads below `cache`, and read from `mirror` instead of the
     /// catalogue's where one is given (`KMT_DEBIAN_MIRROR`).
     pub fn new(cache: impl Into<PathBuf>, mirror: Option<String>) -> DebianHost {
-        let who = if rustix::process::geteuid().is_root() {
-            Who::Root
-        } else {
-            Who::User
-        };
-        DebianHost {
-            cache: cache.into(),
-            mirror,
-            who,
-        }
+        let who = if rustix::process::geteuid().is_root() { Who::Root } else { Who::User };
+        DebianHost { cache: cache.into(), mirror, who }
     }
 
     fn tool(&self, name: &str) -> Child {
@@ -86,24 +82,14 @@ impl DebianHost {
     /// another): apt of the host is left alone.
     async fn apt(&self, suite: Suite<'_>) -> Result<AptFolder> {
         let sources = self.sources(suite).join("\n") + "\n";
-        let name = format!(
-            "{}-{}-{}",
-            suite.source.suite,
-            suite.arch,
-            &digest(&sources)[..12]
-        );
+        let name = format!("{}-{}-{}", suite.source.suite, suite.arch, &digest(&sources)[..12]);
         let home = self.cache.join("apt").join(name);
         let make = |folder: &str| {
             let path = home.join(folder);
             fs::create_dir_all(&path)
                 .map_err(|error| Error::io("apt", "make its folder", shown(&path), &error))
         };
-        for folder in [
-            "etc/parts",
-            "etc/preferences.d",
-            "state/lists/partial",
-            "cache/archives/partial",
-        ] {
+        for folder in ["etc/parts", "etc/preferences.d", "state/lists/partial", "cache/archives/partial"] {
             make(folder)?;
         }
         let put = |name: &str, text: &str| {
@@ -114,40 +100,22 @@ impl DebianHost {
         put("etc/sources.list", &sources)?;
         put("status", "")?;
         put("apt.conf", &configuration(&home, suite.arch))?;
-        Ok(AptFolder {
-            config: home.join("apt.conf"),
-            archives: home.join("cache/archives"),
-            _lock: lock,
-        })
+        Ok(AptFolder { config: home.join("apt.conf"), archives: home.join("cache/archives"), _lock: lock })
     }
 
     async fn show(&self, apt: &AptFolder, names: &[&str]) -> Result<Vec<Paragraph>> {
-        let child = apt
-            .run(self.tool("apt-cache"))
-            .args(["show", "--no-all-versions", "--"])
-            .args(names);
+        let child = apt.run(self.tool("apt-cache")).args(["show", "--no-all-versions", "--"]).args(names);
         Ok(apt::paragraphs(&child.success().await?.text()))
     }
 
     async fn resolve(&self, apt: &AptFolder, wanted: &str) -> Result<Paragraph> {
         let head = wanted.split('*').next().unwrap_or(wanted);
-        let listed = apt
-            .run(self.tool("apt-cache"))
-            .args(["pkgnames", "--", head])
-            .success()
-            .await?
-            .text();
+        let listed = apt.run(self.tool("apt-cache")).args(["pkgnames", "--", head]).success().await?.text();
         let mut names: Vec<&str> = listed.lines().filter(|name| apt::matches(wanted, name)).collect();
         names.sort_unstable();
         let missing = || {
-            Error::new(
-                "apt",
-                "find",
-                wanted,
-                Class::NotFound,
-                "no package of the suite has this name",
-            )
-            .hint("see the `kernel` entry in `matrices/catalog/`")
+            Error::new("apt", "find", wanted, Class::NotFound, "no package of the suite has this name")
+                .hint("see the `kernel` entry in `matrices/catalog/`")
         };
         if names.is_empty() {
             return Err(missing());
@@ -180,20 +148,15 @@ impl DebianHost {
             .arg(format!("--architectures={}", suite.arch.deb()))
             .arg(format!("--keyring={KEYRING}"))
             .arg(format!("--include={}", packages.join(",")));
-        for option in [
-            "Acquire::Languages \"none\"",
-            "APT::Install-Recommends \"false\"",
-            "Acquire::Retries \"3\"",
-        ] {
+        for option in
+            ["Acquire::Languages \"none\"", "APT::Install-Recommends \"false\"", "Acquire::Retries \"3\""]
+        {
             child = child.arg(format!("--aptopt={option}"));
         }
         if suite.source.accept_expired_release {
             child = child.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
         }
-        for option in [
-            "path-exclude=/usr/share/man/*",
-            "path-exclude=/usr/share/locale/*",
-        ] {
+        for option in ["path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*"] {
             child = child.arg(format!("--dpkgopt={option}"));
         }
         child = child.args(["--dpkgopt=path-exclude=/usr/share/doc/*"]);
@@ -201,15 +164,8 @@ impl DebianHost {
         if let Some(folder) = self.temporary(work) {
             child = child.env("TMPDIR", folder);
         }
-        child = child
-            .arg(&suite.source.suite)
-            .arg(work.join("rootfs.tar"))
-            .args(self.sources(suite));
-        child
-            .watched(lines)
-            .await
-            .map(drop)
-            .map_err(|error| self.explain("mmdebstrap", error))
+        child = child.arg(&suite.source.suite).arg(work.join("rootfs.tar")).args(self.sources(suite));
+        child.watched(lines).await.map(drop).map_err(|error| self.explain("mmdebstrap", error))
     }
 
     /// Adds what helps to the tool's own words.
@@ -225,10 +181,7 @@ impl DebianHost {
         error.system = system;
         let says = |words: &[&str]| words.iter().any(|word| error.detail.contains(word));
         let (class, hint) = if says(&["No space left on device"]) {
-            (
-                Class::Busy,
-                "make room on the disk, or set KMT_HOME to one that has",
-            )
+            (Class::Busy, "make room on the disk, or set KMT_HOME to one that has")
         } else if says(&NETWORK) {
             (
                 Class::Unreachable,
@@ -240,10 +193,7 @@ impl DebianHost {
                 "check this machine's clock, or take a mirror that is up to date (KMT_DEBIAN_MIRROR)",
             )
         } else if says(&["NO_PUBKEY", "not signed"]) {
-            (
-                Class::Denied,
-                "the keys may be too old: `apt-get install debian-archive-keyring`",
-            )
+            (Class::Denied, "the keys may be too old: `apt-get install debian-archive-keyring`")
         } else if says(&["subuid", "subgid", "newuidmap", "uid range"]) {
             (Class::Denied, SUBUID)
         } else {
@@ -270,12 +220,7 @@ struct AptFolder {
 /// Waits until nobody else holds the lock.
 async fn locked(path: &Path) -> Result<File> {
     let failed = |error: &std::io::Error| Error::io("apt", "lock", shown(path), error);
-    let options = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
+    let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
     let file = options.map_err(|error| failed(&error))?;
     loop {
         match file.try_lock() {
@@ -319,14 +264,8 @@ fn reachable(folder: &Path) -> bool {
 }
 
 fn missing(name: &str, package: &str) -> Error {
-    Error::new(
-        "this machine",
-        "run",
-        name,
-        Class::NotFound,
-        "it is not installed",
-    )
-    .hint(format!("`sudo apt-get install {package}`"))
+    Error::new("this machine", "run", name, Class::NotFound, "it is not installed")
+        .hint(format!("`sudo apt-get install {package}`"))
 }
 
 /// Whether `/etc/subuid` and `/etc/subgid` give this user a range.
@@ -341,9 +280,7 @@ fn ranges() -> Result<()> {
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text = fs::read_to_string(file).unwrap_or_default();
         let mine = |line: &str| {
-            line.split(':')
-                .next()
-                .is_some_and(|who| who == uid || name.as_deref().is_some_and(|n| n == who))
+            line.split(':').next().is_some_and(|who| who == uid || name.as_deref().is_some_and(|n| n == who))
         };
         if !text.lines().any(mine) {
             let error = Error::new(
@@ -394,22 +331,14 @@ impl DebianTools for DebianHost {
     async fn refresh(&self, suite: Suite<'_>) -> Result<Freshness> {
         let apt = self.apt(suite).await?;
         let update = |lenient: bool| {
-            let child = apt
-                .run(self.tool("apt-get"))
-                .args(["-qq", "--error-on=any", "update"]);
-            if lenient {
-                child.args(["-o", "Acquire::Check-Valid-Until=false"])
-            } else {
-                child
-            }
+            let child = apt.run(self.tool("apt-get")).args(["-qq", "--error-on=any", "update"]);
+            if lenient { child.args(["-o", "Acquire::Check-Valid-Until=false"]) } else { child }
         };
         match update(false).success().await {
             Ok(_) => Ok(Freshness::Current),
             Err(error) if suite.source.accept_expired_release && error.detail.contains("is expired") => {
                 let again = update(true).success().await;
-                again
-                    .map(|_| Freshness::Expired)
-                    .map_err(|error| self.explain("apt", error))
+                again.map(|_| Freshness::Expired).map_err(|error| self.explain("apt", error))
             }
             Err(error) => Err(self.explain("apt", error)),
         }
@@ -427,18 +356,9 @@ impl DebianTools for DebianHost {
         let tar = work.join("rootfs.tar");
         fs::create_dir(tree).map_err(|error| Error::io("this machine", "make", shown(tree), &error))?;
         let child =
-            self.rooted("tar")
-                .args(["--extract", "--numeric-owner", "--same-permissions", "--xattrs"]);
-        let child = child
-            .arg("--xattrs-include=*")
-            .args(["--exclude=./dev/*", "--file"])
-            .arg(&tar);
-        child
-            .arg("--directory")
-            .arg(tree)
-            .success()
-            .await
-            .map_err(|error| self.explain("tar", error))?;
+            self.rooted("tar").args(["--extract", "--numeric-owner", "--same-permissions", "--xattrs"]);
+        let child = child.arg("--xattrs-include=*").args(["--exclude=./dev/*", "--file"]).arg(&tar);
+        child.arg("--directory").arg(tree).success().await.map_err(|error| self.explain("tar", error))?;
         fs::remove_file(&tar).map_err(|error| Error::io("this machine", "remove", shown(&tar), &error))
     }
 
@@ -449,14 +369,8 @@ impl DebianTools for DebianHost {
         fs::create_dir_all(&target)
             .map_err(|error| Error::io("this machine", "make", shown(&target), &error))?;
         let wish = format!("{}={}", found.name, found.version);
-        let child = apt
-            .run(self.tool("apt-get"))
-            .folder(&target)
-            .args(["-qq", "download", "--", &wish]);
-        child
-            .success()
-            .await
-            .map_err(|error| self.explain("apt", error))?;
+        let child = apt.run(self.tool("apt-get")).folder(&target).args(["-qq", "download", "--", &wish]);
+        child.success().await.map_err(|error| self.explain("apt", error))?;
         let listed = fs::read_dir(&target)
             .map_err(|error| Error::io("this machine", "list", shown(&target), &error))?;
         let deb = listed
@@ -465,77 +379,50 @@ impl DebianTools for DebianHost {
         let deb =
             deb.ok_or_else(|| Error::new("apt", "download", &wish, Class::Unintelligible, "no file came"))?;
         let child = self.tool("dpkg-deb").arg("--extract").arg(&deb).arg(tree);
-        child
-            .success()
-            .await
-            .map_err(|error| self.explain("dpkg-deb", error))?;
+        child.success().await.map_err(|error| self.explain("dpkg-deb", error))?;
         fs::remove_dir_all(&target)
             .map_err(|error| Error::io("this machine", "remove", shown(&target), &error))?;
-        Ok(Package {
-            name: found.name,
-            version: found.version,
-        })
+        Ok(Package { name: found.name, version: found.version })
     }
 
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()> {
         let child = self.tool("depmod").arg("--basedir").arg(tree).arg(release);
-        child
-            .success()
-            .await
-            .map(drop)
-            .map_err(|error| self.explain("depmod", error))
+        child.success().await.map(drop).map_err(|error| self.explain("depmod", error))
     }
 
-    async fn unxz(&self, file: &Path) -> Result<Vec<u8>> {
-        let output = self
-            .tool("xz")
-            .args(["--decompress", "--stdout", "--"])
-            .arg(file)
-            .success()
-            .await;
-        output
-            .map(|output| output.stdout)
-            .map_err(|error| self.explain("xz", error))
+    async fn decompress(&self, how: Compression, file: &Path) -> Result<Vec<u8>> {
+        let name = match how {
+            Compression::Xz => "xz",
+            Compression::Zstd => "zstd",
+            Compression::Lz4 => "lz4",
+        };
+        let output = self.tool(name).args(["-d", "-q", "-c", "--"]).arg(file).success().await;
+        output.map(|output| output.stdout).map_err(|error| self.explain(name, error))
     }
 
     async fn ext4(&self, wish: &Ext4<'_>) -> Result<()> {
-        let extended = format!(
-            "hash_seed={},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
-            wish.uuid
-        );
+        let extended =
+            format!("hash_seed={},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", wish.uuid);
         let child = self
             .rooted("mke2fs")
             .env("E2FSPROGS_FAKE_TIME", wish.epoch.to_string())
             .env("SOURCE_DATE_EPOCH", wish.epoch.to_string())
-            .args([
-                "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-J", "size=8",
-            ])
+            .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-J", "size=8"])
             .args(["-O", FEATURES])
             .args(["-L", wish.label, "-U", wish.uuid, "-E", &extended])
             .args(["-N", &wish.inodes.to_string(), "-d"])
             .arg(wish.tree)
             .arg(wish.image)
             .arg((wish.size / 4096).to_string());
-        child
-            .success()
-            .await
-            .map(drop)
-            .map_err(|error| self.explain("mke2fs", error))
+        child.success().await.map(drop).map_err(|error| self.explain("mke2fs", error))
     }
 
     async fn remove(&self, tree: &Path) -> Result<()> {
         if tree.symlink_metadata().is_err() {
             return Ok(());
         }
-        let child = self
-            .rooted("rm")
-            .args(["--recursive", "--force", "--one-file-system", "--"])
-            .arg(tree);
-        child
-            .success()
-            .await
-            .map(drop)
-            .map_err(|error| self.explain("rm", error))
+        let child = self.rooted("rm").args(["--recursive", "--force", "--one-file-system", "--"]).arg(tree);
+        child.success().await.map(drop).map_err(|error| self.explain("rm", error))
     }
 }
 
@@ -547,10 +434,7 @@ mod tests {
     fn the_tools_words_become_a_class_and_a_hint() {
         let host = DebianHost::new("/nowhere", None);
         let failed = |words: &str| {
-            host.explain(
-                "apt",
-                Error::new("this machine", "run", "apt-get", Class::Rejected, words),
-            )
+            host.explain("apt", Error::new("this machine", "run", "apt-get", Class::Rejected, words))
         };
         let down = failed("Err:1 http://deb.debian.org Temporary failure resolving 'deb.debian.org'");
         assert_eq!((down.system, down.class), ("apt", Class::Unreachable));
@@ -566,11 +450,7 @@ mod tests {
         let crate::matrix::catalogue::Source::Debian(source) =
             &catalogue.platform("bookworm").unwrap().source;
         let lines = source_lines(source, Some("http://127.0.0.1:1/"));
-        assert!(
-            lines[0].ends_with("] http://127.0.0.1:1/debian bookworm main"),
-            "{}",
-            lines[0]
-        );
+        assert!(lines[0].ends_with("] http://127.0.0.1:1/debian bookworm main"), "{}", lines[0]);
         assert!(lines[1].ends_with("] http://127.0.0.1:1/debian-security bookworm-security main"));
         assert!(source_lines(source, None)[0].contains(" http://deb.debian.org/debian "));
     }
