@@ -46,7 +46,7 @@ pub(super) const REMOVED: [&str; 6] = [
 ];
 
 /// Units that delay a boot or serve nobody: masked.
-pub(super) const MASKED: [&str; 63] = [
+pub(super) const MASKED: [&str; 64] = [
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
     "console-getty.service",
@@ -69,6 +69,7 @@ pub(super) const MASKED: [&str; 63] = [
     "serial-getty@ttyAMA0.service",
     "serial-getty@ttyS0.service",
     "ssh.socket",
+    "sshd-keygen.service",
     "sshd-unix-local.socket",
     "sshd-vsock.socket",
     "sys-fs-fuse-connections.mount",
