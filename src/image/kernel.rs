@@ -7,7 +7,8 @@ use super::build::{Made, Site};
 use super::cpio::{Archive, Entry};
 use super::error::ImageError;
 use super::modules::{ModuleIndex, name};
-use super::{recipe, rootfs};
+use super::{recipe, rootfs, vmlinux};
+use crate::external::debian::Compression;
 
 /// Modules without which no disk and no network comes up, unless they are built in.
 const NEEDED: [&str; 3] = ["virtio_blk", "virtio_net", "ext4"];
@@ -30,8 +31,7 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     let bytes = initrd(site, &modules, &busybox).await?;
     let initrd = site.work.join("initrd");
     fs::write(&initrd, bytes).map_err(ImageError::io("write", &initrd))?;
-    let (boot, vmlinuz) = (kernel.join("boot").join(format!("vmlinuz-{release}")), site.work.join("vmlinuz"));
-    fs::copy(&boot, &vmlinuz).map_err(ImageError::io("copy", &boot))?;
+    let vmlinuz = bootable(site, &kernel.join("boot").join(format!("vmlinuz-{release}"))).await?;
     site.step("make the file system");
     let image = site.work.join("modules.ext4");
     let size = weight(&modules).map_err(ImageError::io("measure", &modules))?;
@@ -59,6 +59,21 @@ fn release(site: &Site<'_>, kernel: &Path) -> Result<String, ImageError> {
         (Some(_), None) => Err(strange("the kernel's package has no `boot/vmlinuz`")),
         _ => Err(strange("the kernel's package has not one folder in `lib/modules`")),
     }
+}
+
+/// The kernel as QEMU boots it soonest: unpacked where it can be entered directly, else as it came.
+async fn bootable(site: &Site<'_>, file: &Path) -> Result<PathBuf, ImageError> {
+    let (packed, target) = (site.work.join("payload"), site.work.join("vmlinuz"));
+    let mut kernel = fs::read(file).map_err(ImageError::io("read", file))?;
+    if let Some((how, payload, size)) = vmlinux::payload(&kernel) {
+        fs::write(&packed, payload).map_err(ImageError::io("write", &packed))?;
+        let unpacked = site.tools.decompress(how, &packed).await.map_err(site.failed("unpack the kernel"))?;
+        if unpacked.len() == size && vmlinux::boots_directly(&unpacked) {
+            kernel = unpacked;
+        }
+    }
+    fs::write(&target, kernel).map_err(ImageError::io("write", &target))?;
+    Ok(target)
 }
 
 async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u8>, ImageError> {
@@ -89,11 +104,12 @@ async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u
     let mut names = String::new();
     for path in &order {
         let (file, module) = (modules.join(path), format!("{}.ko", name(path)));
-        let bytes = if path.ends_with(".xz") {
-            site.tools.unxz(&file).await.map_err(site.failed("unpack modules"))?
-        } else {
-            read(file)?
+        let bytes = match path.rsplit('.').next() {
+            Some("xz") => site.tools.decompress(Compression::Xz, &file).await,
+            Some("zst") => site.tools.decompress(Compression::Zstd, &file).await,
+            _ => Ok(read(file)?),
         };
+        let bytes = bytes.map_err(site.failed("unpack modules"))?;
         archive.add(&format!("modules/{module}"), Entry::File(0o644, bytes));
         names.push_str(&module);
         names.push('\n');

@@ -34,10 +34,8 @@ impl<W: Write> LogWriter<W> {
 
     /// Appends one line.
     pub fn append(&mut self, envelope: &Envelope) -> Result<(), LogError> {
-        let mut line = serde_json::to_vec(envelope).map_err(|source| LogError::Line {
-            line: envelope.seq + 1,
-            source,
-        })?;
+        let mut line = serde_json::to_vec(envelope)
+            .map_err(|source| LogError::Line { line: envelope.seq + 1, source })?;
         line.push(b'\n');
         self.out.write_all(&line)?;
         Ok(self.out.flush()?)
@@ -85,19 +83,14 @@ mod tests {
     fn written(script: &crate::model::script::Script) -> Vec<u8> {
         let mut text = Vec::new();
         let mut writer = LogWriter::new(&mut text);
-        script
-            .log
-            .iter()
-            .for_each(|envelope| writer.append(envelope).unwrap());
+        script.log.iter().for_each(|envelope| writer.append(envelope).unwrap());
         text
     }
 
     #[test]
     fn what_was_written_is_read_again() {
         for (name, script) in runs::all() {
-            let read: Vec<_> = LogReader::new(written(&script).as_slice())
-                .collect::<Result<_, _>>()
-                .unwrap();
+            let read: Vec<_> = LogReader::new(written(&script).as_slice()).collect::<Result<_, _>>().unwrap();
             assert_eq!(read, script.log, "{name}");
         }
     }
@@ -108,9 +101,7 @@ mod tests {
         let text = written(&script);
         let line = text.iter().rposition(|byte| *byte == b'{').unwrap();
         for cut in [1, 20, text.len() - line - 1] {
-            let read: Vec<_> = LogReader::new(&text[..text.len() - cut])
-                .collect::<Result<_, _>>()
-                .unwrap();
+            let read: Vec<_> = LogReader::new(&text[..text.len() - cut]).collect::<Result<_, _>>().unwrap();
             assert_eq!(read.len(), script.log.len() - 1, "{cut}");
         }
     }
@@ -122,10 +113,7 @@ mod tests {
         let errors: Vec<_> = LogReader::new(text.as_slice()).filter_map(Result::err).collect();
         let line = runs::green().log.len() + 1;
         assert_eq!(errors.len(), 1);
-        assert_eq!(
-            errors[0].to_string(),
-            format!("line {line} of the event log is not an event")
-        );
+        assert_eq!(errors[0].to_string(), format!("line {line} of the event log is not an event"));
     }
 
     #[test]
@@ -137,10 +125,7 @@ mod tests {
             "\n",
         );
         let read: Vec<_> = LogReader::new(text.as_bytes()).collect::<Result<_, _>>().unwrap();
-        assert_eq!(
-            (read[0].schema, read[0].seq, &read[0].event),
-            (SCHEMA, 7, &Event::Unknown)
-        );
+        assert_eq!((read[0].schema, read[0].seq, &read[0].event), (SCHEMA, 7, &Event::Unknown));
         assert!(matches!(read[1].event, Event::RunFinished { .. }));
     }
 
@@ -152,17 +137,10 @@ mod tests {
         let begun = std::time::Instant::now();
         let mut count = 0;
         while count < 10_000 {
-            script
-                .log
-                .iter()
-                .for_each(|envelope| writer.append(envelope).unwrap());
+            script.log.iter().for_each(|envelope| writer.append(envelope).unwrap());
             count += script.log.len();
         }
         // Unoptimized it takes about 0.3 s; the bound only catches a flush that became a sync.
-        assert!(
-            begun.elapsed() < std::time::Duration::from_secs(20),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

@@ -147,14 +147,8 @@ fn script() -> impl Strategy<Value = Script> {
 
 /// More cases on request: `KMT_CASES=10000 cargo test --release -p kmt-reporters nonsense`.
 fn config() -> ProptestConfig {
-    let asked = std::env::var("KMT_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok());
-    ProptestConfig {
-        cases: asked.unwrap_or(128),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    let asked = std::env::var("KMT_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(128), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -86,11 +86,7 @@ impl Closing<'_> {
     fn earlier(&self, test: &TestReport<'_>) -> String {
         let mut text = String::new();
         for attempt in test.earlier.iter().filter(|attempt| !is_good(attempt.result)) {
-            let message = attempt
-                .message
-                .as_ref()
-                .map(|message| format!(": {message}"))
-                .unwrap_or_default();
+            let message = attempt.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
             let said = format!("attempt {} {}{message}", attempt.number, past(attempt.result));
             text.push_str(&indented(self.paint, std::iter::once(said)));
             if let Some(output) = attempt.output {

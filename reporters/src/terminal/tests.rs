@@ -147,14 +147,9 @@ fn a_board_shows_machines_and_leaves_nothing() {
     let seen = feed(&mut terminal, &script, 0);
     // The board draws on its own threads.
     let shown = |text: &str| {
-        [
-            "debian_12/6.1/x86_64 boot: kernel",
-            "image debian_12",
-            "50%",
-            "0 of 1 package run: 0 passed",
-        ]
-        .iter()
-        .all(|part| text.contains(part))
+        ["debian_12/6.1/x86_64 boot: kernel", "image debian_12", "50%", "0 of 1 package run: 0 passed"]
+            .iter()
+            .all(|part| text.contains(part))
     };
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !shown(&screen.contents()) {

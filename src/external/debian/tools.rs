@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use kmt_reporters::event::Arch;
 
 use super::apt::{self, Paragraph};
-use super::{DebianTools, Ext4, Freshness, KEYRING, Lines, Package, Suite, program, shown, source_lines};
+use super::{
+    Compression, DebianTools, Ext4, Freshness, KEYRING, Lines, Package, Suite, program, shown, source_lines,
+};
 use crate::external::process::Child;
 use crate::external::{Class, Error, Result};
 
@@ -18,7 +20,7 @@ use crate::external::{Class, Error, Result};
 const EPOCH: &str = "1700000000";
 
 /// Programs, and the package that brings each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("mmdebstrap", "mmdebstrap"),
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
@@ -27,6 +29,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("depmod", "kmod"),
     ("tar", "tar"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("lz4", "lz4"),
     ("unshare", "util-linux"),
 ];
 
@@ -386,9 +390,14 @@ impl DebianTools for DebianHost {
         child.success().await.map(drop).map_err(|error| self.explain("depmod", error))
     }
 
-    async fn unxz(&self, file: &Path) -> Result<Vec<u8>> {
-        let output = self.tool("xz").args(["--decompress", "--stdout", "--"]).arg(file).success().await;
-        output.map(|output| output.stdout).map_err(|error| self.explain("xz", error))
+    async fn decompress(&self, how: Compression, file: &Path) -> Result<Vec<u8>> {
+        let name = match how {
+            Compression::Xz => "xz",
+            Compression::Zstd => "zstd",
+            Compression::Lz4 => "lz4",
+        };
+        let output = self.tool(name).args(["-d", "-q", "-c", "--"]).arg(file).success().await;
+        output.map(|output| output.stdout).map_err(|error| self.explain(name, error))
     }
 
     async fn ext4(&self, wish: &Ext4<'_>) -> Result<()> {
