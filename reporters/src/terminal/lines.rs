@@ -168,7 +168,8 @@ impl View<'_> {
                 tail.push(format!("attempt {attempt}"));
             }
             tail.extend(message.as_ref().map(|message| escape(message).into_owned()));
-            self.named(Verb::of(*result), Some(*duration_ms), cell, package, test, &tail.join(", "))
+            let tail = if tail.is_empty() { String::new() } else { format!(" ({})", tail.join(", ")) };
+            self.named(Verb::of(*result), Some(*duration_ms), cell, package, test, &tail)
         })
     }
 
