@@ -19,9 +19,9 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     site.step("download the kernel");
     let wanted = site.part.source.kernel.get(&site.part.arch).cloned().unwrap_or_default();
     let unpacked = site.tools.unpack(site.suite(), &wanted, &kernel).await;
-    let mut packages = vec![unpacked.map_err(site.failed("download the kernel"))?];
+    let mut packages = unpacked.map_err(site.failed("download the kernel"))?;
     let unpacked = site.tools.unpack(site.suite(), recipe::BUSYBOX, &busybox).await;
-    packages.push(unpacked.map_err(site.failed("download busybox"))?);
+    packages.extend(unpacked.map_err(site.failed("download busybox"))?);
 
     let release = release(site, &kernel)?;
     site.step("index the modules");
@@ -31,7 +31,7 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     let bytes = initrd(site, &modules, &busybox).await?;
     let initrd = site.work.join("initrd");
     fs::write(&initrd, bytes).map_err(ImageError::io("write", &initrd))?;
-    let vmlinuz = bootable(site, &kernel.join("boot").join(format!("vmlinuz-{release}"))).await?;
+    let vmlinuz = bootable(site, &kernel, &release).await?;
     site.step("make the file system");
     let image = site.work.join("modules.ext4");
     let size = weight(&modules).map_err(ImageError::io("measure", &modules))?;
@@ -50,21 +50,26 @@ fn release(site: &Site<'_>, kernel: &Path) -> Result<String, ImageError> {
         std::os::unix::fs::symlink("usr/lib", &lib).map_err(ImageError::io("link", &lib))?;
     }
     let folder = lib.join("modules");
-    let listed = fs::read_dir(&folder).map_err(ImageError::io("list", &folder))?;
+    let listed = fs::read_dir(&folder).into_iter().flatten();
     let mut names = listed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     match (names.next(), names.next()) {
-        (Some(release), None) if kernel.join("boot").join(format!("vmlinuz-{release}")).is_file() => {
-            Ok(release)
-        }
-        (Some(_), None) => Err(strange("the kernel's package has no `boot/vmlinuz`")),
+        (Some(release), None) => Ok(release),
         _ => Err(strange("the kernel's package has not one folder in `lib/modules`")),
     }
 }
 
 /// The kernel as QEMU boots it soonest: unpacked where it can be entered directly, else as it came.
-async fn bootable(site: &Site<'_>, file: &Path) -> Result<PathBuf, ImageError> {
+async fn bootable(site: &Site<'_>, tree: &Path, release: &str) -> Result<PathBuf, ImageError> {
     let (packed, target) = (site.work.join("payload"), site.work.join("vmlinuz"));
-    let mut kernel = fs::read(file).map_err(ImageError::io("read", file))?;
+    let places = [format!("boot/vmlinuz-{release}"), format!("lib/modules/{release}/vmlinuz")];
+    let found = places.iter().map(|place| tree.join(place)).find(|file| file.is_file());
+    let file = found.ok_or_else(|| ImageError::Content {
+        part: site.part.name.clone(),
+        detail: format!("the kernel's package has none of `{}`", places.join("`, `")),
+    })?;
+    let mut kernel = fs::read(&file).map_err(ImageError::io("read", &file))?;
+    // It would weigh on the modules' file system.
+    fs::remove_file(&file).map_err(ImageError::io("remove", &file))?;
     if let Some((how, payload, size)) = vmlinux::payload(&kernel) {
         fs::write(&packed, payload).map_err(ImageError::io("write", &packed))?;
         let unpacked = site.tools.decompress(how, &packed).await.map_err(site.failed("unpack the kernel"))?;

@@ -10,8 +10,8 @@ pub(super) const EPOCH: u64 = 1_700_000_000;
 pub(super) const ROOTFS_BYTES: u64 = 2 << 30;
 
 /// Packages of the root filesystem beside the essential ones and apt. Recommendations are not followed.
-pub(super) const PACKAGES: [&str; 7] =
-    ["systemd", "systemd-sysv", "openssh-server", "iproute2", "iputils-ping", "kmod", "procps"];
+pub(super) const PACKAGES: [&str; 8] =
+    ["systemd", "systemd-sysv", "openssh-server", "mount", "iproute2", "iputils-ping", "kmod", "procps"];
 
 /// The package that brings the initrd its only program.
 pub(super) const BUSYBOX: &str = "busybox-static";

@@ -147,7 +147,7 @@ impl DebianTools for FakeDebian {
         fs::remove_file(work.join("rootfs.tar")).map_err(|error| Error::io("debian", "remove", "tar", &error))
     }
 
-    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Package> {
+    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Vec<Package>> {
         self.known(suite)?;
         absent(tree)?;
         self.step("unpack", wanted).await?;
@@ -160,7 +160,7 @@ impl DebianTools for FakeDebian {
         } else {
             write(tree, "bin/busybox", "#!")?;
         }
-        Ok(Package { name: wanted.replace('*', "9"), version: "1.0-1".into() })
+        Ok(vec![Package { name: wanted.replace('*', "9"), version: "1.0-1".into() }])
     }
 
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()> {

@@ -102,8 +102,9 @@ pub trait DebianTools: Send + Sync {
     ) -> Result<()>;
 
     /// Downloads the package that `wanted` means (a name, or a pattern with `*`; a metapackage of a kernel is
-    /// followed) and unpacks it at `tree`. The suite has been refreshed.
-    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Package>;
+    /// followed, and so are the parts of a kernel in several packages) and unpacks it at `tree`; says which
+    /// packages came. The suite has been refreshed.
+    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Vec<Package>>;
 
     /// Writes the module indexes of `lib/modules/<release>` below `tree`.
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()>;
