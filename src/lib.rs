@@ -26,8 +26,13 @@ use std::io::{IsTerminal as _, Write as _};
 
 use clap::Parser as _;
 
-/// Parses the arguments, does what they say, and gives the exit code.
+/// Parses the arguments, does what they say in the real world, and gives the exit code.
 pub async fn main() -> u8 {
+    main_in(&world::World::real).await
+}
+
+/// The same in the world that `open` gives.
+pub async fn main_in(open: commands::Open<'_>) -> u8 {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -37,7 +42,7 @@ pub async fn main() -> u8 {
         }
     };
     start_logging();
-    match commands::dispatch(cli, world::World::real).await {
+    match commands::dispatch(cli, open).await {
         Ok(code) => code,
         Err(failure) => {
             let color = error::Color::of(std::io::stderr().is_terminal());

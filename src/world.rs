@@ -1,15 +1,22 @@
 //! The composition root: the only file that names an adapter.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::external::Class;
 use crate::external::builder::Builder;
+use crate::external::builder::fake::FakeBuilder;
 use crate::external::builder::go::Go;
 use crate::external::builder::prebuilt::Prebuilt;
-use crate::external::debian::{DebianHost, DebianTools};
+use crate::external::debian::{DebianHost, DebianTools, FakeDebian, Trouble};
 use crate::external::hypervisor::Hypervisor;
+use crate::external::hypervisor::fake::FakeHypervisor;
 use crate::external::hypervisor::libvirt::Libvirt;
+use crate::external::scripted::{Script, Stage};
 use crate::external::transport::Transport;
+use crate::external::transport::fake::FakeTransport;
 use crate::external::transport::ssh::Ssh;
+use crate::machine::Deadlines;
 use crate::settings::{BuilderKind, Settings};
 
 /// The doors, open.
@@ -24,6 +31,8 @@ pub struct World {
     pub go: Arc<dyn Builder>,
     /// Folders of finished binaries.
     pub prebuilt: Arc<dyn Builder>,
+    /// How long things may take in it.
+    pub deadlines: Deadlines,
 }
 
 impl World {
@@ -38,7 +47,39 @@ impl World {
             )),
             go: Arc::new(Go::default()),
             prebuilt: Arc::new(Prebuilt),
+            deadlines: Deadlines::default(),
         }
+    }
+
+    /// One that follows a script, on the stage in `folder`; the repository under test is at `root`.
+    ///
+    /// # Errors
+    /// A deadline in the script that is none.
+    pub fn scripted(script: Script, folder: &Path, root: &Path) -> Result<World, String> {
+        let deadlines = script.deadlines()?;
+        let units = script.package.iter().map(|package| package.unit(root)).collect();
+        let builder = script.package.iter().fold(FakeBuilder::new(units), |builder, package| {
+            let builder =
+                builder.text(&package.name, &package.binary()).takes(&package.name, package.compile);
+            match &package.broken {
+                Some(words) => builder.broken(&package.name, words),
+                None => builder,
+            }
+        });
+        let debian = FakeDebian::new();
+        if let Some(step) = script.debian_step() {
+            debian.trouble(step, Trouble::Refused(Class::Unreachable));
+        }
+        let builder = Arc::new(builder);
+        let stage = Arc::new(Stage::open(script, folder));
+        Ok(World {
+            hypervisor: Arc::new(FakeHypervisor::new(stage.clone())),
+            transport: Arc::new(FakeTransport::new(stage)),
+            debian: Arc::new(debian),
+            go: builder.clone(),
+            prebuilt: builder,
+            deadlines,
+        })
     }
 
     /// The builder of that kind.

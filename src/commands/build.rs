@@ -10,7 +10,7 @@ use crate::artifact;
 use crate::cli::{self, Selection};
 use crate::error::{Failure, Kind, Result};
 use crate::external::builder::{BuildRequest, Unit, UnitKind};
-use crate::machine::{Deadlines, Parts};
+use crate::machine::Parts;
 use crate::settings::{BuilderKind, Wishes};
 use crate::stack::record::Progress;
 use crate::stack::{MachineRecord, Stack};
@@ -79,7 +79,7 @@ impl EventSink for Told {
 ///
 /// # Errors
 /// What does not compile, or cannot be shipped.
-pub(super) async fn build(args: &cli::Build, wishes: Wishes, open: Open) -> Result<u8> {
+pub(super) async fn build(args: &cli::Build, wishes: Wishes, open: Open<'_>) -> Result<u8> {
     let source = source::resolve_for_build(&args.selection, wishes).await?;
     let world = open(&source.settings);
     let request = request(&args.selection, &source)?;
@@ -122,11 +122,12 @@ async fn ship(
     };
     let route = Parts::route_of(stack, &source.settings.home, machine);
     let connection =
-        tokio::time::timeout(Deadlines::default().ready, world.transport.connect(&route)).await.map_err(
+        tokio::time::timeout(world.deadlines.ready, world.transport.connect(&route)).await.map_err(
             |_| Failure::new(Kind::Infrastructure, format!("machine `{}` does not answer", machine.id)),
         )??;
-    let layout = source.component.layout_of(&source.component_name);
-    let store = artifact::Store::below("/var/lib/kmt", &layout);
+    let prefix = connection.prefix();
+    let layout = format!("{prefix}{}", source.component.layout_of(&source.component_name));
+    let store = artifact::Store::below(&format!("{prefix}/var/lib/kmt"), &layout);
     let report = artifact::ship(artifacts, connection.as_ref(), &store).await;
     connection.close().await;
     let report = report?;

@@ -17,7 +17,7 @@ use crate::settings::{Settings, Wishes};
 ///
 /// # Errors
 /// An image that is unknown or cannot be built.
-pub(super) async fn images(command: &cli::Images, wishes: &Wishes, open: Open) -> Result<u8> {
+pub(super) async fn images(command: &cli::Images, wishes: &Wishes, open: Open<'_>) -> Result<u8> {
     let settings = Settings::load(wishes)?;
     let world = open(&settings);
     let store = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());

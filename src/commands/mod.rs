@@ -23,13 +23,13 @@ use crate::settings::{Settings, Wishes};
 use crate::world::World;
 
 /// Opens the doors for the settings of one invocation: [`World::real`], or a scripted world in tests.
-pub type Open = fn(&Settings) -> World;
+pub type Open<'a> = &'a (dyn Fn(&Settings) -> World + Sync);
 
 /// Does what was typed; the result is the exit code.
 ///
 /// # Errors
 /// Whatever kept it from being done.
-pub async fn dispatch(cli: Cli, open: Open) -> Result<u8> {
+pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
     let wishes = Wishes { folder: cli.folder.clone(), profile: cli.profile.clone(), matrix_root: None };
     match cli.command {
         Command::Run(args) => run::run(&args, wishes, open).await,

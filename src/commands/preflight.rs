@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kmt_reporters::Masks;
 use kmt_reporters::junit::Flavour;
@@ -57,6 +58,13 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         count: args.count,
         limits: BTreeMap::new(),
     })
+}
+
+/// How long each package may take: `--timeout`, else what `kmt.toml` says of it.
+pub(super) fn limits(args: &cli::Run, source: &Source, units: &[Unit]) -> BTreeMap<String, Duration> {
+    let packages = super::build::test_packages(units).into_iter();
+    let limit = |package: &str| args.timeout.unwrap_or_else(|| source.component.timeout_of(package));
+    packages.map(|package| (package.to_owned(), limit(package))).collect()
 }
 
 fn variable(word: &str) -> Result<(String, String)> {

@@ -25,10 +25,10 @@ use crate::stack::{self, Stack};
 ///
 /// # Errors
 /// Whatever keeps it from starting. Once it has started, failures are facts in the record.
-pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open) -> Result<u8> {
+pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Result<u8> {
     let source = source::resolve(&args.selection, wishes).await?;
     let world = open(&source.settings);
-    let tests = preflight::tests(args, &source)?;
+    let mut tests = preflight::tests(args, &source)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
     let request = build::request(&args.selection, &source)?;
@@ -37,6 +37,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open) -> Result<u
         preflight::host(&source, &world),
     );
     let (units, host) = (units?, host?);
+    tests.limits = preflight::limits(args, &source, &units);
     let images =
         ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
     let cells = preflight::images(args, &source, &images)?;

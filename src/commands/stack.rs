@@ -16,7 +16,7 @@ use crate::world::World;
 ///
 /// # Errors
 /// A stack that does not exist or cannot be removed.
-pub(super) async fn stack(command: &cli::Stack, settings: &Settings, open: Open) -> Result<u8> {
+pub(super) async fn stack(command: &cli::Stack, settings: &Settings, open: Open<'_>) -> Result<u8> {
     let world = open(settings);
     let swept = stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
     for machine in swept {

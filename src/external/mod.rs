@@ -7,6 +7,7 @@ pub mod builder;
 pub mod debian;
 pub mod hypervisor;
 pub mod process;
+pub mod scripted;
 pub mod transport;
 
 use std::fmt;

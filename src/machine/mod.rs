@@ -5,6 +5,7 @@
 //! `BootPhase`, the console line that shows it in [`console`], its deadline in [`Deadlines`].
 
 pub mod console;
+mod deadlines;
 mod identity;
 
 use std::path::{Path, PathBuf};
@@ -26,9 +27,10 @@ use crate::image::LocalImage;
 use crate::settings::Home;
 use crate::stack::{Keys, MachineRecord, Stack};
 use console::ConsoleTap;
+pub use deadlines::Deadlines;
 
-/// What a guest is asked once it answers. Fixed text; no input.
-const FACTS: &str = "uname -r; uname -m; . /etc/os-release; echo \"$ID-${VERSION_ID:-rolling}\"";
+/// What a guest is asked once it answers. Fixed text; its one argument is what stands before paths there.
+const FACTS: &str = "uname -r; uname -m; . \"$1/etc/os-release\"; echo \"$ID-${VERSION_ID:-rolling}\"";
 /// How often the console is read during a boot.
 const TICK: Duration = Duration::from_millis(50);
 /// How often the hypervisor is asked whether QEMU still runs during a boot.
@@ -54,46 +56,6 @@ pub struct Parts<'a> {
     pub sink: &'a dyn EventSink,
     /// How long each phase may take.
     pub deadlines: Deadlines,
-}
-
-/// How long a machine may stay in each phase before it counts as not booting.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// Until the kernel speaks.
-    pub kernel: Duration,
-    /// From the kernel to the first process.
-    pub init: Duration,
-    /// From the first process to an address.
-    pub network: Duration,
-    /// From an address to the SSH server.
-    pub sshd: Duration,
-    /// From the SSH server to the first command.
-    pub ready: Duration,
-}
-
-impl Default for Deadlines {
-    /// Generous: an emulated processor on a busy host is five to ten times slower than a real one.
-    fn default() -> Deadlines {
-        Deadlines {
-            kernel: Duration::from_secs(60),
-            init: Duration::from_secs(120),
-            network: Duration::from_secs(90),
-            sshd: Duration::from_secs(120),
-            ready: Duration::from_secs(60),
-        }
-    }
-}
-
-impl Deadlines {
-    fn after(&self, phase: BootPhase) -> Duration {
-        match phase {
-            BootPhase::Defined | BootPhase::Powered | BootPhase::Firmware => self.kernel,
-            BootPhase::Kernel => self.init,
-            BootPhase::Init => self.network,
-            BootPhase::Network => self.sshd,
-            BootPhase::Sshd | BootPhase::Ready => self.ready,
-        }
-    }
 }
 
 /// A machine that can be used.
@@ -302,7 +264,7 @@ impl Parts<'_> {
         phase: &watch::Sender<BootPhase>,
     ) -> std::result::Result<Arc<dyn Connection>, BootFailure> {
         // A guest that never says that it has an address may still answer.
-        let _ = timeout(Duration::from_secs(20), seen.wait_for(|p| *p >= BootPhase::Network)).await;
+        let _ = timeout(self.deadlines.address, seen.wait_for(|p| *p >= BootPhase::Network)).await;
         let route = self.route(record);
         while self.transport.greeting(&route).await.is_err() {
             sleep(Duration::from_millis(100)).await;
@@ -326,7 +288,8 @@ impl Parts<'_> {
         connection: Arc<dyn Connection>,
         begun: Instant,
     ) -> std::result::Result<(Guest, Event), BootFailure> {
-        let asked = timeout(self.deadlines.ready, connection.run(&["sh", "-c", FACTS], Vec::new())).await;
+        let question = ["sh", "-c", FACTS, "sh", connection.prefix()];
+        let asked = timeout(self.deadlines.ready, connection.run(&question, Vec::new())).await;
         let failed = |message: &str| BootFailure {
             phase: Some(BootPhase::Sshd),
             message: message.to_owned(),

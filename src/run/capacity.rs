@@ -131,6 +131,12 @@ impl Capacity {
         self.changed.notify_waiters();
     }
 
+    /// A working machine is nobody's any more, and may still take its memory.
+    pub fn given_up(&self) {
+        self.with(|memory| memory.working = memory.working.saturating_sub(1));
+        self.changed.notify_waiters();
+    }
+
     /// Lends processors for a boot or a package; a machine larger than the host gets all of them.
     pub async fn processors(&self, vcpu: u32) -> Option<SemaphorePermit<'_>> {
         self.busy.acquire_many(vcpu.clamp(1, self.cores * VCPU_PER_CORE)).await.ok()

@@ -19,16 +19,13 @@ use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::{Failure, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageProgress, ImageRequest, ImageStore, LocalImage};
-use crate::machine::{self, BootFailure, Deadlines, Guest, Parts};
+use crate::machine::{self, BootFailure, Guest, Parts};
 use crate::matrix::Cell;
 use crate::record::Record;
 use crate::settings::Home;
 use crate::stack::record::{Owner, Progress};
 use crate::stack::{Lease, MachineRecord, Stack, remove_machine};
 use crate::world::World;
-
-/// How long a guest may take to give its kernel log at the end.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Reuse machines that are up, or boot fresh ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,10 +172,22 @@ impl Conductor<'_> {
             self.failed(cell, "capacity", &failure);
             return Ok(None);
         }
+        let made = self.make(cell, image, &made_of).await;
+        match &made {
+            Ok(Some(_)) => {}
+            Ok(None) => self.capacity.gone(cell.memory_mib),
+            // What there is of it may still take its memory, and nobody waits for it any more.
+            Err(_) => self.capacity.given_up(),
+        }
+        made
+    }
+
+    /// A new machine in the room that was granted. `None` where nothing is left of it and the record says why.
+    async fn make(&self, cell: &Cell, image: &LocalImage, made_of: &str) -> Result<Option<Held>> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let (record, lease) = self.write_down(cell, &made_of)?;
+            let (record, lease) = self.write_down(cell, made_of)?;
             let begun = Instant::now();
             let mut cancelled = self.cancelled.clone();
             let parts = self.parts(image);
@@ -195,14 +204,15 @@ impl Conductor<'_> {
                 other => {
                     let failure = other.and_then(std::result::Result::err);
                     self.keep_console(&record.id);
-                    remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await?;
-                    if tries < 3 && failure.as_ref().is_some_and(port_was_taken) {
+                    let removed =
+                        remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
+                    if removed.is_ok() && tries < 3 && failure.as_ref().is_some_and(port_was_taken) {
                         continue;
                     }
-                    self.capacity.gone(cell.memory_mib);
                     if let Some(failure) = failure {
                         self.boot_failed(cell, &record.id, failure, begun);
                     }
+                    removed?;
                     return Ok(None);
                 }
             }
@@ -230,7 +240,7 @@ impl Conductor<'_> {
             transport: self.world.transport.as_ref(),
             home: self.home,
             sink: self.record,
-            deadlines: Deadlines::default(),
+            deadlines: self.world.deadlines,
         }
     }
 
@@ -257,9 +267,12 @@ impl Conductor<'_> {
             }
             return Ok(Some(Held { record, guest, lease }));
         }
-        remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await?;
-        self.capacity.gone(record.memory_mib);
-        Ok(None)
+        let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
+        match &removed {
+            Ok(()) => self.capacity.gone(record.memory_mib),
+            Err(_) => self.capacity.given_up(),
+        }
+        removed.map(|()| None)
     }
 
     /// Waits for memory; idle machines go first.
@@ -367,6 +380,7 @@ impl Conductor<'_> {
             count: self.tests.count,
             record: self.record,
             hypervisor: self.world.hypervisor.as_ref(),
+            deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
         };
         let mut worst = Aftermath::Healthy;
@@ -407,7 +421,8 @@ impl Conductor<'_> {
     }
 
     async fn keep_kernel_log(&self, held: &Held) {
-        let asked = timeout(LAST_WORDS, held.guest.connection.run(&["dmesg"], Vec::new())).await;
+        let asked =
+            timeout(self.world.deadlines.last_words, held.guest.connection.run(&["dmesg"], Vec::new())).await;
         if let (Ok(Ok(output)), Ok(folder)) = (asked, self.record.machine_folder(&held.record.id)) {
             self.warn_unwritten(&held.record.id, std::fs::write(folder.join("dmesg.log"), output.stdout));
         }

@@ -13,18 +13,9 @@ use super::tracker::Tracker;
 use crate::artifact::TestPackage;
 use crate::external::hypervisor::{DomainState, Hypervisor};
 use crate::external::transport::RemoteStream;
-use crate::machine::Guest;
 use crate::machine::console::ConsoleTap;
+use crate::machine::{Deadlines, Guest};
 use crate::record::{PackageFiles, Record};
-
-/// How long a binary may take to die of SIGQUIT, telling where it hung.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long a guest may take to carry out a signal.
-const SIGNALLING: Duration = Duration::from_secs(10);
-/// How often the hypervisor is asked whether the machine still lives.
-const PULSE: Duration = Duration::from_millis(500);
-/// How long late console output is waited for after a machine was lost.
-const LATE: Duration = Duration::from_secs(3);
 
 /// What every package of a lane has in common.
 pub struct Lane<'a> {
@@ -46,6 +37,8 @@ pub struct Lane<'a> {
     pub record: &'a Record,
     /// Says whether the machine lives.
     pub hypervisor: &'a dyn Hypervisor,
+    /// How long a guest may take to do what it is asked.
+    pub deadlines: Deadlines,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
 }
@@ -181,10 +174,10 @@ impl Lane<'_> {
     /// Ends a binary whose time is over: first so that it tells where it is, then for good.
     async fn cut_short(&self, shard: &mut Shard<'_>, stream: &mut dyn RemoteStream) -> Ended {
         let mut answered = self.signal("QUIT", &shard.pidfile).await;
-        let mut dying = timeout(GRACE, self.drain(shard, stream)).await;
+        let mut dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
         if dying.is_err() {
             answered = self.signal("KILL", &shard.pidfile).await;
-            dying = timeout(GRACE, self.drain(shard, stream)).await;
+            dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
         }
         match dying {
             Ok(Ended::Exited { .. }) => Ended::Deadline { ended: true },
@@ -196,12 +189,15 @@ impl Lane<'_> {
     /// Signals the process group of the binary; whether the guest carried it out.
     async fn signal(&self, signal: &str, pidfile: &str) -> bool {
         let argv = ["sh", "-c", END, "sh", signal, pidfile];
-        matches!(timeout(SIGNALLING, self.guest.connection.run(&argv, Vec::new())).await, Ok(Ok(_)))
+        matches!(
+            timeout(self.deadlines.signal, self.guest.connection.run(&argv, Vec::new())).await,
+            Ok(Ok(_))
+        )
     }
 
     async fn machine_death(&self) {
         loop {
-            sleep(PULSE).await;
+            sleep(self.deadlines.pulse).await;
             if matches!(self.hypervisor.state(&self.guest.domain).await, Ok(None | Some(DomainState::Off))) {
                 return;
             }
@@ -327,7 +323,7 @@ impl Lane<'_> {
 
     /// Waits for late console output, then says what is known of a machine that went away.
     async fn lost(&self, shard: &mut Shard<'_>) -> LossEvidence {
-        let patience = Instant::now() + LATE;
+        let patience = Instant::now() + self.deadlines.late;
         let mut gone = false;
         while Instant::now() < patience && !(gone && shard.tap.panic().is_some()) {
             shard.tap.lines();

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::prebuilt::matches;
 use super::{BuildRequest, Builder, Unit};
 use crate::external::{Class, Error, Result};
 
@@ -14,6 +16,8 @@ use crate::external::{Class, Error, Result};
 pub struct FakeBuilder {
     units: Vec<Unit>,
     broken: BTreeMap<String, String>,
+    texts: BTreeMap<String, String>,
+    takes: BTreeMap<String, Duration>,
     compiled: Mutex<Vec<String>>,
 }
 
@@ -30,6 +34,20 @@ impl FakeBuilder {
         self
     }
 
+    /// The unit `name` becomes a file with this text, instead of its name.
+    #[must_use]
+    pub fn text(mut self, name: &str, text: &str) -> FakeBuilder {
+        self.texts.insert(name.to_owned(), text.to_owned());
+        self
+    }
+
+    /// The compilation of the unit `name` takes so long.
+    #[must_use]
+    pub fn takes(mut self, name: &str, time: Duration) -> FakeBuilder {
+        self.takes.insert(name.to_owned(), time);
+        self
+    }
+
     /// Names of the units compiled so far.
     pub fn compiled(&self) -> Vec<String> {
         self.compiled.lock().map(|names| names.clone()).unwrap_or_default()
@@ -43,7 +61,21 @@ impl Builder for FakeBuilder {
             let root = request.root.display().to_string();
             return Err(Error::new("fake builder", "list", root, Class::NotFound, "no such folder"));
         }
-        Ok(self.units.clone())
+        for pattern in &request.packages {
+            if !self.units.iter().any(|unit| matches(pattern, &unit.name)) {
+                return Err(Error::new(
+                    "fake builder",
+                    "list",
+                    pattern,
+                    Class::NotFound,
+                    "matched no packages",
+                ));
+            }
+        }
+        let wanted = |unit: &&Unit| {
+            request.packages.is_empty() || request.packages.iter().any(|p| matches(p, &unit.name))
+        };
+        Ok(self.units.iter().filter(wanted).cloned().collect())
     }
 
     async fn compile(&self, _request: &BuildRequest, unit: &Unit, into: &Path) -> Result<()> {
@@ -51,6 +83,9 @@ impl Builder for FakeBuilder {
             |class, words: &str| Err(Error::new("fake builder", "compile", &unit.name, class, words));
         if !self.units.iter().any(|known| known.name == unit.name) {
             return refuse(Class::NotFound, "unknown unit");
+        }
+        if let Some(time) = self.takes.get(&unit.name) {
+            tokio::time::sleep(*time).await;
         }
         if into.exists() {
             return refuse(Class::Rejected, "the target exists");
@@ -62,6 +97,7 @@ impl Builder for FakeBuilder {
             names.push(unit.name.clone());
         }
         let path = into.display().to_string();
-        std::fs::write(into, &unit.name).map_err(|error| Error::io("fake builder", "write", path, &error))
+        let text = self.texts.get(&unit.name).unwrap_or(&unit.name);
+        std::fs::write(into, text).map_err(|error| Error::io("fake builder", "write", path, &error))
     }
 }

@@ -51,7 +51,7 @@ impl Builder for Prebuilt {
 }
 
 /// Go's patterns for folders: `./a`, `a`, `./a/...`, `./...`.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let pattern = pattern.trim_start_matches("./").trim_end_matches('/');
     match pattern.strip_suffix("...") {
         Some("") => true,

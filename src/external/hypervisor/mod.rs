@@ -3,6 +3,7 @@
 //! Owns what a domain is asked to be ([`DomainSpec`]) and what is seen ([`OwnedDomain`]). Does not know
 //! why a machine is wanted. To add a hypervisor, implement [`Hypervisor`] and name it in `world.rs`.
 
+pub mod fake;
 pub mod libvirt;
 mod probe;
 mod xml;

@@ -3,6 +3,7 @@
 //! Owns the traits and how a machine is addressed ([`Route`]). Does not know what is run. To add a way to
 //! reach machines, implement [`Transport`] beside [`ssh`] and name it in `world.rs`.
 
+pub mod fake;
 pub mod local;
 pub mod ssh;
 

@@ -1,0 +1,251 @@
+//! A hypervisor of a scripted world: a domain is a file, its console is written line by line, its guest is a
+//! folder. Stricter than libvirt: whatever a careful caller never does is refused and noted.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rustix::process::Signal;
+
+use super::{
+    Acceleration, Accelerator, Disk, DiskFormat, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain,
+};
+use crate::external::scripted::{Domain, Fault, Power, Stage, signal_self};
+use crate::external::{Class, Error, Result};
+
+const SYSTEM: &str = "libvirt";
+
+/// Plays the machines of a stage.
+#[derive(Debug, Clone)]
+pub struct FakeHypervisor {
+    stage: Arc<Stage>,
+}
+
+impl FakeHypervisor {
+    /// The hypervisor of `stage`.
+    pub fn new(stage: Arc<Stage>) -> FakeHypervisor {
+        FakeHypervisor { stage }
+    }
+
+    fn refused(operation: &'static str, subject: &str, class: Class, words: &str) -> Error {
+        Error::new(SYSTEM, operation, subject, class, words)
+    }
+
+    /// What must hold when a domain starts.
+    fn check(&self, domain: &Domain) -> Result<()> {
+        let careless = |what: &str| Err(self.stage.careless("start", &domain.name, what));
+        if domain.power != Power::Off {
+            return careless("it runs already");
+        }
+        if let Some(file) = domain.files.iter().find(|file| !file.is_file()) {
+            return careless(&format!("there is no file `{}`", file.display()));
+        }
+        let taken =
+            self.stage.domains().into_iter().any(|other| {
+                other.name != domain.name && other.power != Power::Off && other.port == domain.port
+            });
+        if taken { careless("its port belongs to another domain") } else { Ok(()) }
+    }
+
+    /// The root of a guest: its own programs before those of this machine.
+    fn furnish(&self, domain: &Domain) -> std::io::Result<()> {
+        let root = self.stage.guest(&domain.name);
+        let _ = fs::remove_dir_all(&root);
+        for folder in ["bin", "etc", "run", "var/lib", "opt"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        let program = |name: &str, text: &str| {
+            let file = root.join("bin").join(name);
+            fs::write(&file, format!("#!/bin/sh\n{text}\n"))?;
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755))
+        };
+        let release = self.stage.script.machine(&domain.machine).release;
+        let release = release.unwrap_or_else(|| "6.1.0-fake".to_owned());
+        program("dmesg", &format!("echo '[    0.000000] Linux version {release}'"))?;
+        match domain.fault {
+            Fault::FactsHang => program("uname", "sleep 600")?,
+            Fault::FactsMute => return program("uname", "exit 1"),
+            _ => program("uname", &format!("case $1 in -m) echo x86_64;; *) echo {release};; esac"))?,
+        }
+        if domain.fault == Fault::DiskFull {
+            program(
+                "tar",
+                "cat >/dev/null; echo 'tar: x: Cannot write: No space left on device' >&2; exit 2",
+            )?;
+        }
+        fs::write(root.join("etc/os-release"), "ID=debian\nVERSION_ID=12\n")
+    }
+
+    /// A boot, as its console tells it.
+    async fn boot(self, domain: Domain) {
+        let stage = &self.stage;
+        let fault = domain.fault;
+        for (line, last) in [
+            ("SeaBIOS (version 1.16.2)", Fault::StuckFirmware),
+            ("[    0.000000] Linux version 6.1.0-fake (kmt@stage)", Fault::StuckKernel),
+            ("kmt-init: root is vda", Fault::StuckInit),
+            ("kmt-init: network eth0 10.0.2.15/24", Fault::NeverGreets),
+        ] {
+            if fault == Fault::Mute {
+                return;
+            }
+            stage.say(&domain, line).await;
+            let speaks = line.contains("Linux version");
+            if fault == Fault::Panic && speaks {
+                stage.say(&domain, "[    1.200000] VFS: Cannot open root device").await;
+                stage
+                    .say(&domain, "[    1.300000] Kernel panic - not syncing: VFS: Unable to mount root fs")
+                    .await;
+            }
+            if matches!(fault, Fault::Panic | Fault::QemuDies) && speaks {
+                return stage.change(&domain.name, |domain| domain.power = Power::Off);
+            }
+            if fault == Fault::Interrupted && speaks {
+                return signal_self(Signal::INT);
+            }
+            if fault == last {
+                return;
+            }
+        }
+        stage.say(&domain, "kmt-init: done").await;
+        stage.change(&domain.name, |domain| domain.greets = true);
+    }
+}
+
+#[async_trait]
+impl Hypervisor for FakeHypervisor {
+    async fn facts(&self) -> Result<HostFacts> {
+        self.stage.look("facts", "the host")?;
+        let running = self.stage.domains().into_iter().filter(|domain| domain.power != Power::Off);
+        let taken: u64 = running.map(|domain| u64::from(domain.memory_mib) + 96).sum();
+        Ok(HostFacts {
+            acceleration: Acceleration {
+                accelerator: Accelerator::Kvm,
+                cpu: "host".to_owned(),
+                notice: None,
+            },
+            cores: self.stage.script.cores,
+            memory_mib: self.stage.script.memory.saturating_sub(taken),
+            qemu_user: None,
+            slow: None,
+        })
+    }
+
+    async fn create_overlay(&self, base: &Path, overlay: &Path) -> Result<()> {
+        let name = overlay.display().to_string();
+        let machine = overlay.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        self.stage.act("create-overlay", &machine)?;
+        if !base.is_file() || overlay.exists() {
+            return Err(self.stage.careless("create-overlay", &name, "no base, or the overlay exists"));
+        }
+        self.stage.boot_begins(&machine);
+        if self.stage.fault(&machine) == Fault::OverlayFull {
+            let words = "qemu-img: No space left on device";
+            return Err(Error::new("this machine", "run", "qemu-img", Class::Rejected, words));
+        }
+        fs::write(overlay, b"overlay")
+            .map_err(|error| Error::io("this machine", "write", name.as_str(), &error))?;
+        self.stage.step();
+        Ok(())
+    }
+
+    async fn define(&self, spec: &DomainSpec) -> Result<()> {
+        self.stage.act("define", &spec.name)?;
+        if let Some(known) = self.stage.domain(&spec.name) {
+            if known.power != Power::Off {
+                return Err(self.stage.careless("define", &spec.name, "it runs"));
+            }
+            if known.uuid != spec.uuid {
+                return Err(self.stage.careless("define", &spec.name, "another domain has its name"));
+            }
+        }
+        let fault = self.stage.fault(&spec.machine);
+        if fault == Fault::DefineRefused {
+            let words = "unsupported configuration: machine type 'q35' is not supported";
+            return Err(FakeHypervisor::refused("define", &spec.name, Class::Rejected, words));
+        }
+        let disk = |disk: &Disk| disk.format == DiskFormat::Qcow2;
+        if spec.disks.iter().filter(|d| disk(d)).count() != 1 {
+            return Err(self.stage.careless("define", &spec.name, "it has not exactly one overlay"));
+        }
+        let files = spec.disks.iter().map(|disk| disk.file.clone());
+        let files = files.chain([&spec.kernel, &spec.initrd, &spec.console].map(Clone::clone));
+        self.stage.put(&Domain {
+            name: spec.name.clone(),
+            uuid: spec.uuid,
+            stack: spec.stack,
+            machine: spec.machine.clone(),
+            memory_mib: spec.memory_mib,
+            port: spec.ssh_port,
+            files: files.collect(),
+            console: spec.console.clone(),
+            initrd: spec.initrd.clone(),
+            power: Power::Off,
+            greets: false,
+            fault,
+            starts: 0,
+        });
+        self.stage.step();
+        Ok(())
+    }
+
+    async fn start(&self, name: &str) -> Result<()> {
+        self.stage.act("start", name)?;
+        let Some(mut domain) = self.stage.domain(name) else {
+            return Err(self.stage.careless("start", name, "there is no such domain"));
+        };
+        self.check(&domain)?;
+        let refused = |class, words: &str| Err(FakeHypervisor::refused("start", name, class, words));
+        match domain.fault {
+            Fault::StartDenied => {
+                return refused(
+                    Class::Denied,
+                    "cannot access storage file (as uid:64055): Permission denied",
+                );
+            }
+            Fault::StartRefused => {
+                return refused(Class::Rejected, "qemu-system-x86_64: -cpu host: unsupported CPU model");
+            }
+            Fault::PortTaken => {
+                let words = "qemu-system-x86_64: -netdev user: Could not set up host forwarding rule 'tcp'";
+                return refused(Class::Busy, words);
+            }
+            _ => {}
+        }
+        self.furnish(&domain).map_err(|error| Error::io(SYSTEM, "start", name, &error))?;
+        domain.power = Power::On;
+        domain.starts += 1;
+        self.stage.put(&domain);
+        self.stage.step();
+        tokio::spawn(self.clone().boot(domain));
+        Ok(())
+    }
+
+    async fn state(&self, name: &str) -> Result<Option<DomainState>> {
+        self.stage.look("state", name)?;
+        Ok(self.stage.domain(name).map(|domain| match domain.power {
+            Power::Off => DomainState::Off,
+            Power::On | Power::Silent => DomainState::Running,
+        }))
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        self.stage.act("remove", name)?;
+        self.stage.forget(name);
+        self.stage.step();
+        Ok(())
+    }
+
+    async fn owned(&self) -> Result<Vec<OwnedDomain>> {
+        self.stage.look("owned", "the host")?;
+        let owned = |domain: Domain| OwnedDomain {
+            state: if domain.power == Power::Off { DomainState::Off } else { DomainState::Running },
+            name: domain.name,
+            stack: domain.stack,
+            machine: domain.machine,
+        };
+        Ok(self.stage.domains().into_iter().map(owned).collect())
+    }
+}
