@@ -159,7 +159,7 @@ impl Lane<'_> {
             Ended::Deadline { .. } => self.cut_short(shard, stream).await,
             Ended::Cancelled { .. } => {
                 self.signal("KILL", &shard.pidfile).await;
-                let dying = timeout(GRACE, self.drain(shard, stream)).await;
+                let dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
                 Ended::Cancelled { ended: matches!(dying, Ok(Ended::Exited { .. })) }
             }
             Ended::MachineDied => {
