@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kmt_reporters::event::{Envelope, Event, EventSink as _};
+use kmt_reporters::event::{Envelope, Event, EventSink as _, TestResult};
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
 use kmt_reporters::terminal::{LiveBoard, Style, Terminal, Verbosity};
@@ -73,6 +73,41 @@ fn columns() -> usize {
     let asked = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let seen = rustix::termios::tcgetwinsize(std::io::stderr()).ok().map(|size| usize::from(size.ws_col));
     asked.or(seen).filter(|width| *width >= 20).unwrap_or(100)
+}
+
+/// The command that runs the first test that failed again, in its cell alone.
+fn repeat_first_failure(run: &Run, root: &Path) -> Option<String> {
+    let report = run.report();
+    let (cell, package, test) = report.tests().find(|(_, _, test)| {
+        use TestResult::{Crashed, Fail, TimedOut, Unfinished};
+        !test.name.is_empty()
+            && !test.blames_subtest
+            && matches!(test.result, Fail | Crashed | TimedOut | Unfinished)
+    })?;
+    let id = &cell.cell.id;
+    let machine = if id.platform == "custom" {
+        format!("custom-{}-local", id.kernel)
+    } else {
+        format!("{}-local-distro", id.platform)
+    };
+    let pattern: Vec<String> =
+        test.name.split('/').map(|part| format!("^{}$", regex::escape(part))).collect();
+    Some(format!(
+        "kmt-run -C {} run --vms {machine} --packages {} --run {}",
+        shell_quoted(&root.display().to_string()),
+        shell_quoted(&format!("./{}", package.name)),
+        shell_quoted(&pattern.join("/"))
+    ))
+}
+
+/// A word as a shell takes it: a test's name comes from a guest.
+fn shell_quoted(word: &str) -> String {
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | '@' | '+' | ',');
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The reports of a run.
@@ -147,6 +182,20 @@ impl Reports<'_> {
                 source.stack
             ));
         }
+        hints.extend(self.record.with_run(|run| repeat_first_failure(run, &source.settings.root.value)));
         self.record.finish_show(&hints);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_from_a_guest_are_quoted_for_a_shell() {
+        assert_eq!(shell_quoted("./pkg/a"), "./pkg/a");
+        assert_eq!(shell_quoted("^A$"), "'^A$'");
+        assert_eq!(shell_quoted("a'; rm -rf /"), r"'a'\''; rm -rf /'");
+        assert_eq!(shell_quoted(""), "''");
     }
 }

@@ -92,7 +92,7 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, units: &[Unit], cel
         stack: source.stack.clone(),
         test_failure_exit_code: source.settings.test_failure_exit_code(),
     });
-    for notice in source.notices.iter().chain(&host.slow) {
+    for notice in source.notices.iter().chain(&host.notices) {
         record.emit(Event::Warning { subject: "notice".to_owned(), message: notice.clone() });
     }
     record.emit(Event::HostReady {

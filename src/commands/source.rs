@@ -140,6 +140,12 @@ fn cells(
     } else if named.is_empty() {
         cells = cells_of_stack(catalogue, settings, stack)?;
     } else {
+        let known = cells_of_stack(catalogue, settings, stack)?;
+        let added = named.iter().filter(|cell| !known.iter().any(|k| k.id == cell.id));
+        let added: Vec<String> = added.map(|cell| format!("`{}`", cell.id)).collect();
+        if !known.is_empty() && !added.is_empty() {
+            notices.push(format!("{} added to stack `{stack}`", added.join(", ")));
+        }
         cells = named;
     }
     Ok((cells, notices))

@@ -7,7 +7,8 @@ use super::build::{Made, Site};
 use super::cpio::{Archive, Entry};
 use super::error::ImageError;
 use super::modules::{ModuleIndex, name};
-use super::{recipe, rootfs};
+use super::{recipe, rootfs, vmlinux};
+use crate::external::debian::Compression;
 
 /// Modules without which no disk and no network comes up, unless they are built in.
 const NEEDED: [&str; 3] = ["virtio_blk", "virtio_net", "ext4"];
@@ -18,9 +19,9 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     site.step("download the kernel");
     let wanted = site.part.source.kernel.get(&site.part.arch).cloned().unwrap_or_default();
     let unpacked = site.tools.unpack(site.suite(), &wanted, &kernel).await;
-    let mut packages = vec![unpacked.map_err(site.failed("download the kernel"))?];
+    let mut packages = unpacked.map_err(site.failed("download the kernel"))?;
     let unpacked = site.tools.unpack(site.suite(), recipe::BUSYBOX, &busybox).await;
-    packages.push(unpacked.map_err(site.failed("download busybox"))?);
+    packages.extend(unpacked.map_err(site.failed("download busybox"))?);
 
     let release = release(site, &kernel)?;
     site.step("index the modules");
@@ -30,8 +31,7 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     let bytes = initrd(site, &modules, &busybox).await?;
     let initrd = site.work.join("initrd");
     fs::write(&initrd, bytes).map_err(ImageError::io("write", &initrd))?;
-    let (boot, vmlinuz) = (kernel.join("boot").join(format!("vmlinuz-{release}")), site.work.join("vmlinuz"));
-    fs::copy(&boot, &vmlinuz).map_err(ImageError::io("copy", &boot))?;
+    let vmlinuz = bootable(site, &kernel, &release).await?;
     site.step("make the file system");
     let image = site.work.join("modules.ext4");
     let size = weight(&modules).map_err(ImageError::io("measure", &modules))?;
@@ -50,15 +50,35 @@ fn release(site: &Site<'_>, kernel: &Path) -> Result<String, ImageError> {
         std::os::unix::fs::symlink("usr/lib", &lib).map_err(ImageError::io("link", &lib))?;
     }
     let folder = lib.join("modules");
-    let listed = fs::read_dir(&folder).map_err(ImageError::io("list", &folder))?;
+    let listed = fs::read_dir(&folder).into_iter().flatten();
     let mut names = listed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     match (names.next(), names.next()) {
-        (Some(release), None) if kernel.join("boot").join(format!("vmlinuz-{release}")).is_file() => {
-            Ok(release)
-        }
-        (Some(_), None) => Err(strange("the kernel's package has no `boot/vmlinuz`")),
+        (Some(release), None) => Ok(release),
         _ => Err(strange("the kernel's package has not one folder in `lib/modules`")),
     }
+}
+
+/// The kernel as QEMU boots it soonest: unpacked where it can be entered directly, else as it came.
+async fn bootable(site: &Site<'_>, tree: &Path, release: &str) -> Result<PathBuf, ImageError> {
+    let (packed, target) = (site.work.join("payload"), site.work.join("vmlinuz"));
+    let places = [format!("boot/vmlinuz-{release}"), format!("lib/modules/{release}/vmlinuz")];
+    let found = places.iter().map(|place| tree.join(place)).find(|file| file.is_file());
+    let file = found.ok_or_else(|| ImageError::Content {
+        part: site.part.name.clone(),
+        detail: format!("the kernel's package has none of `{}`", places.join("`, `")),
+    })?;
+    let mut kernel = fs::read(&file).map_err(ImageError::io("read", &file))?;
+    // It would weigh on the modules' file system.
+    fs::remove_file(&file).map_err(ImageError::io("remove", &file))?;
+    if let Some((how, payload, size)) = vmlinux::payload(&kernel) {
+        fs::write(&packed, payload).map_err(ImageError::io("write", &packed))?;
+        let unpacked = site.tools.decompress(how, &packed).await.map_err(site.failed("unpack the kernel"))?;
+        if unpacked.len() == size && vmlinux::boots_directly(&unpacked) {
+            kernel = unpacked;
+        }
+    }
+    fs::write(&target, kernel).map_err(ImageError::io("write", &target))?;
+    Ok(target)
 }
 
 async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u8>, ImageError> {
@@ -89,11 +109,12 @@ async fn initrd(site: &Site<'_>, modules: &Path, busybox: &Path) -> Result<Vec<u
     let mut names = String::new();
     for path in &order {
         let (file, module) = (modules.join(path), format!("{}.ko", name(path)));
-        let bytes = if path.ends_with(".xz") {
-            site.tools.unxz(&file).await.map_err(site.failed("unpack modules"))?
-        } else {
-            read(file)?
+        let bytes = match path.rsplit('.').next() {
+            Some("xz") => site.tools.decompress(Compression::Xz, &file).await,
+            Some("zst") => site.tools.decompress(Compression::Zstd, &file).await,
+            _ => Ok(read(file)?),
         };
+        let bytes = bytes.map_err(site.failed("unpack modules"))?;
         archive.add(&format!("modules/{module}"), Entry::File(0o644, bytes));
         names.push_str(&module);
         names.push('\n');

@@ -23,6 +23,7 @@ mod recipe;
 mod request;
 mod rootfs;
 mod store;
+mod vmlinux;
 
 pub use cpio::{identity_cpio, newc};
 pub use error::ImageError;

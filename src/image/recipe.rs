@@ -10,15 +10,15 @@ pub(super) const EPOCH: u64 = 1_700_000_000;
 pub(super) const ROOTFS_BYTES: u64 = 2 << 30;
 
 /// Packages of the root filesystem beside the essential ones and apt. Recommendations are not followed.
-pub(super) const PACKAGES: [&str; 7] =
-    ["systemd", "systemd-sysv", "openssh-server", "iproute2", "iputils-ping", "kmod", "procps"];
+pub(super) const PACKAGES: [&str; 8] =
+    ["systemd", "systemd-sysv", "openssh-server", "mount", "iproute2", "iputils-ping", "kmod", "procps"];
 
 /// The package that brings the initrd its only program.
 pub(super) const BUSYBOX: &str = "busybox-static";
 
 /// Modules the initrd loads where the kernel has them as modules, each after what it depends on.
-pub(super) const INITRD_MODULES: [&str; 6] =
-    ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4"];
+pub(super) const INITRD_MODULES: [&str; 7] =
+    ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "autofs4"];
 
 /// Files laid over the root filesystem: path, mode, text.
 pub(super) const FILES: [(&str, u32, &str); 11] = [
@@ -46,54 +46,87 @@ pub(super) const REMOVED: [&str; 6] = [
 ];
 
 /// Units that delay a boot or serve nobody: masked.
-pub(super) const MASKED: [&str; 34] = [
-    "apt-daily.timer",
+pub(super) const MASKED: [&str; 64] = [
     "apt-daily-upgrade.timer",
+    "apt-daily.timer",
     "console-getty.service",
+    "cryptsetup.target",
     "dev-hugepages.mount",
     "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
-    "getty.target",
     "getty-static.service",
+    "getty.target",
     "getty@tty1.service",
+    "integritysetup.target",
+    "kmod-static-nodes.service",
     "ldconfig.service",
-    "serial-getty@ttyS0.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "remote-fs.target",
+    "run-lock.mount",
     "serial-getty@ttyAMA0.service",
+    "serial-getty@ttyS0.service",
     "ssh.socket",
+    "sshd-keygen.service",
     "sshd-unix-local.socket",
     "sshd-vsock.socket",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-binfmt.service",
+    "systemd-creds.socket",
     "systemd-firstboot.service",
+    "systemd-hibernate-clear.service",
+    "systemd-hostnamed.socket",
     "systemd-hwdb-update.service",
+    "systemd-initctl.socket",
     "systemd-journal-catalog-update.service",
     "systemd-journal-flush.service",
+    "systemd-journald-audit.socket",
     "systemd-logind.service",
     "systemd-machine-id-commit.service",
+    "systemd-modules-load.service",
     "systemd-networkd-wait-online.service",
-    "systemd-pcrphase.service",
+    "systemd-pcrextend.socket",
+    "systemd-pcrlock.socket",
+    "systemd-pcrmachine.service",
     "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
     "systemd-pstore.service",
     "systemd-random-seed.service",
     "systemd-remount-fs.service",
+    "systemd-repart.service",
+    "systemd-sysext.socket",
+    "systemd-sysusers.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-tpm2-setup-early.service",
+    "systemd-tpm2-setup.service",
     "systemd-update-done.service",
-    "systemd-update-utmp.service",
     "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
     "tmp.mount",
+    "veritysetup.target",
 ];
 
 /// Generators that find nothing in a guest: each costs a process at boot.
-pub(super) const GENERATORS: [&str; 14] = [
+pub(super) const GENERATORS: [&str; 17] = [
     "systemd-bless-boot-generator",
     "systemd-cryptsetup-generator",
     "systemd-debug-generator",
+    "systemd-factory-reset-generator",
     "systemd-fstab-generator",
     "systemd-getty-generator",
     "systemd-gpt-auto-generator",
     "systemd-hibernate-resume-generator",
+    "systemd-import-generator",
     "systemd-integritysetup-generator",
     "systemd-rc-local-generator",
+    "systemd-run-generator",
     "systemd-ssh-generator",
     "systemd-system-update-generator",
     "systemd-sysv-generator",

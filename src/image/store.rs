@@ -303,6 +303,19 @@ fn cmdline(arch: Arch) -> Vec<String> {
         Arch::X86_64 => "console=ttyS0",
         Arch::Arm64 => "console=ttyAMA0",
     };
-    let words = [console, "root=/dev/vda", "rw", "net.ifnames=0", "panic=-1", "systemd.show_status=false"];
+    // A dumb terminal gets no escape sequences, and is not asked for its size.
+    let words = [
+        console,
+        "root=/dev/vda",
+        "rw",
+        "net.ifnames=0",
+        "panic=-1",
+        "TERM=dumb",
+        "systemd.show_status=false",
+    ];
     words.map(str::to_owned).to_vec()
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -198,7 +198,7 @@ impl Parts<'_> {
             machine: record.id.clone(),
             arch: record.cell.arch,
             acceleration: self.host.acceleration.clone(),
-            vcpu: record.vcpu,
+            vcpu: self.host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
             memory_mib: record.memory_mib,
             kernel: self.image.kernel.clone(),
             initrd,

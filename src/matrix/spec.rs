@@ -195,7 +195,7 @@ mod tests {
     fn what_is_missing_is_said_and_what_is_unknown_refused() {
         let resolved = resolve("debian_12-local", &Catalogue::embedded().unwrap(), Arch::X86_64).unwrap();
         assert_eq!(resolved.notices.len(), 1);
-        assert!(refused("debian_21-local-distro").hints[0].contains("debian_12-local-distro"));
+        assert!(refused("debian_21-local-distro").hints[0].contains("debian_11-local-distro"));
         assert!(refused("custom-4.5-local").message.contains("4.5"));
         assert!(refused("debian_12").hints[0].contains("debian_12-local-distro"));
         assert!(refused("distro-custom-local-6.12").message.contains("two recipes"));

@@ -336,7 +336,8 @@ impl Conductor<'_> {
         let root = format!("{}{}", held.guest.connection.prefix(), self.tests.layout);
         let shipped = tokio::select! {
             shipped = self.ship(cell, held, &artifacts, &root) => shipped,
-            _ = cancelled.wait_for(|stop| *stop) => return Aftermath::Doubtful,
+            // What was sent so far is not published: the guest is as before.
+            _ = cancelled.wait_for(|stop| *stop) => return Aftermath::Healthy,
         };
         if !shipped {
             return Aftermath::Doubtful;
@@ -399,7 +400,7 @@ impl Conductor<'_> {
 
     /// Collects what the machine leaves, then lets it stay or takes it away.
     async fn leave(&self, held: Held, aftermath: Aftermath) {
-        if aftermath != Aftermath::Lost {
+        if aftermath != Aftermath::Lost && !*self.cancelled.borrow() {
             self.keep_kernel_log(&held).await;
         }
         held.guest.connection.close().await;

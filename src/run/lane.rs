@@ -56,11 +56,20 @@ pub enum Aftermath {
 
 /// What ended the reading of a stream.
 enum Ended {
-    Exited { status: i32, leaked: bool },
+    Exited {
+        status: i32,
+        leaked: bool,
+    },
     Refused(String),
     Closed,
-    Deadline,
-    Cancelled,
+    /// Its time was over; whether it could be ended.
+    Deadline {
+        ended: bool,
+    },
+    /// We were told to stop; whether it could be ended.
+    Cancelled {
+        ended: bool,
+    },
     MachineDied,
 }
 
@@ -142,15 +151,16 @@ impl Lane<'_> {
         let deadline = shard.begun + limit;
         let first = tokio::select! {
             ended = self.drain(shard, stream) => ended,
-            () = tokio::time::sleep_until(deadline) => Ended::Deadline,
-            _ = cancelled.wait_for(|stop| *stop) => Ended::Cancelled,
+            () = tokio::time::sleep_until(deadline) => Ended::Deadline { ended: false },
+            _ = cancelled.wait_for(|stop| *stop) => Ended::Cancelled { ended: false },
             () = self.machine_death() => Ended::MachineDied,
         };
         match first {
-            Ended::Deadline => self.cut_short(shard, stream).await,
-            Ended::Cancelled => {
+            Ended::Deadline { .. } => self.cut_short(shard, stream).await,
+            Ended::Cancelled { .. } => {
                 self.signal("KILL", &shard.pidfile).await;
-                Ended::Cancelled
+                let dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
+                Ended::Cancelled { ended: matches!(dying, Ok(Ended::Exited { .. })) }
             }
             Ended::MachineDied => {
                 // What was sent before it died may still be on its way.
@@ -169,7 +179,11 @@ impl Lane<'_> {
             answered = self.signal("KILL", &shard.pidfile).await;
             dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
         }
-        if answered || dying.is_ok() { Ended::Deadline } else { Ended::Closed }
+        match dying {
+            Ok(Ended::Exited { .. }) => Ended::Deadline { ended: true },
+            _ if answered => Ended::Deadline { ended: false },
+            _ => Ended::Closed,
+        }
     }
 
     /// Signals the process group of the binary; whether the guest carried it out.
@@ -291,8 +305,8 @@ impl Lane<'_> {
                 self.record.emit(Event::Warning { subject: self.guest.machine.clone(), message });
                 (ShardEnd::NotStarted, None, false, Aftermath::Healthy)
             }
-            Ended::Deadline => (ShardEnd::TimedOut, None, false, Aftermath::Doubtful),
-            Ended::Cancelled => (ShardEnd::Cancelled, None, false, Aftermath::Doubtful),
+            Ended::Deadline { ended } => (ShardEnd::TimedOut, None, false, aftermath(ended)),
+            Ended::Cancelled { ended } => (ShardEnd::Cancelled, None, false, aftermath(ended)),
             Ended::Closed | Ended::MachineDied => {
                 let evidence = self.lost(shard).await;
                 self.close(shard, lost_as(evidence), lost_because(evidence));
@@ -335,6 +349,11 @@ impl Lane<'_> {
         });
         seen
     }
+}
+
+/// A guest whose processes could be ended is as good as before.
+fn aftermath(ended: bool) -> Aftermath {
+    if ended { Aftermath::Healthy } else { Aftermath::Doubtful }
 }
 
 /// What the end of a binary means for tests that still ran.

@@ -1,1 +1,19 @@
-//! Tests on real machines.
+//! Tests on real machines. Each is a story in named steps, with a `KMT_HOME` of its own below the caller's,
+//! whose images it borrows; at its end nothing of it may be left.
+//!
+//! Run them by `cargo xtask test live`. Told to be elsewhere (`CARGO_BIN_EXE_kmt-run`, `CARGO_MANIFEST_DIR`,
+//! `KMT_HOME` in the environment) they believe that, so that the gate can run a copy as another user.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "steps and times are for whoever reads the test's output")]
+#![expect(clippy::disallowed_methods, reason = "a test looks at kmt-run from outside, as its users do")]
+
+mod harness;
+
+mod demo;
+mod faults;
+mod foreign;
+mod isolation;
+mod lost;
+mod refused;
+mod signals;

@@ -71,6 +71,6 @@ pub(crate) fn bench(name: Option<&str>) -> Result<u8, String> {
         return Err(format!("there is no benchmark `{name}`\nhint: {known}"));
     }
     setup::ready(Need::Run)?;
-    check(&mut words(&["cargo", "bench", "--package", "kmt-run", "--bench", name]))?;
+    check(&mut words(&["cargo", "bench", "--package", "kmt-run", "--features", "live", "--bench", name]))?;
     Ok(0)
 }

@@ -118,6 +118,11 @@ fn of_machines() -> impl Strategy<Value = Event> {
         (cell(), machine(), prop::option::of(name())).prop_map(|(cell, machine, test_running)| {
             Event::SplatSeen { machine, cell, signature: "BUG".into(), excerpt: vec![], test_running }
         }),
+    ]
+}
+
+fn of_runs() -> impl Strategy<Value = Event> {
+    prop_oneof![
         (cell(), machine()).prop_map(|(cell, machine)| Event::ShipFailed {
             machine,
             cell,
@@ -132,7 +137,7 @@ fn of_machines() -> impl Strategy<Value = Event> {
 }
 
 fn script() -> impl Strategy<Value = Script> {
-    let event = prop_oneof![4 => of_tests(), 1 => of_machines()];
+    let event = prop_oneof![8 => of_tests(), 2 => of_machines(), 1 => of_runs()];
     prop::collection::vec(event, 0..40).prop_map(|events| {
         let mut script = Script::new();
         events.into_iter().for_each(|event| _ = script.push(event));
@@ -140,8 +145,14 @@ fn script() -> impl Strategy<Value = Script> {
     })
 }
 
+/// More cases on request: `KMT_CASES=10000 cargo test --release -p kmt-reporters nonsense`.
+fn config() -> ProptestConfig {
+    let asked = std::env::var("KMT_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(128), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn every_test_has_one_result_and_counts_add_up(script in script()) {

@@ -189,8 +189,8 @@ impl Report<'_> {
         let undone = self.tests().any(|(_, _, test)| test.cancelled);
         match run.ended {
             Some(RunEnd::Cancelled) => true,
-            Some(RunEnd::Completed) => undone && (run.cancelled_by.is_some() || so_far == Outcome::Passed),
-            None => run.cancelled_by.is_some(),
+            None if run.cancelled_by.is_some() => true,
+            _ => undone && (run.cancelled_by.is_some() || so_far == Outcome::Passed),
         }
     }
 }

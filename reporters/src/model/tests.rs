@@ -284,6 +284,16 @@ fn a_cancelled_run_is_interrupted_and_nothing_of_it_green() {
 }
 
 #[test]
+fn what_fail_fast_left_out_does_not_outrank_the_failure() {
+    let mut script = Script::new();
+    let cell = bookworm();
+    script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["A", "B", "C"]);
+    script.tests(&cell, PKG, &[("A", Fail)]).start(&cell, PKG, "B");
+    script.end(&cell, PKG, ShardEnd::Cancelled, None).done();
+    expect(&script, &[("A", Fail), ("B", NotRun), ("C", NotRun)], Outcome::TestsFailed);
+}
+
+#[test]
 fn what_was_planned_and_never_started_is_missing() {
     let mut script = Script::new();
     script.plan(&[bookworm()], &[EBPF, PKG]).up(&bookworm()).green(&bookworm(), EBPF, &["A"]);

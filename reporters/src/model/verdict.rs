@@ -205,7 +205,8 @@ impl<'r> Judge<'r> {
             attempt: attempt.number,
             subtests: 0,
             blames_subtest: false,
-            cancelled: verdict.result == TestResult::NotRun && self.run.cancelled(),
+            cancelled: verdict.result == TestResult::NotRun
+                && (self.run.cancelled() || matches!(self.ending(self.shard(attempt)), Ending::Cancelled(_))),
         })
     }
 

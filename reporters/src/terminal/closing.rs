@@ -67,12 +67,30 @@ impl Closing<'_> {
                         let last = test.evidence.len().saturating_sub(EXCERPT);
                         text.push_str(&indented(self.paint, test.evidence[last..].iter()));
                     }
+                    if test.result == TestResult::Flaky {
+                        text.push_str(&self.earlier(test));
+                        continue;
+                    }
                     if let (Some((output, scope)), true) = (test.output, shown < WITH_OUTPUT) {
                         shown += 1;
                         text.push_str(&self.output(output, scope));
                     }
                 }
                 text.push_str(&self.absent(cell, package));
+            }
+        }
+        text
+    }
+
+    /// What went wrong before a test passed.
+    fn earlier(&self, test: &TestReport<'_>) -> String {
+        let mut text = String::new();
+        for attempt in test.earlier.iter().filter(|attempt| !is_good(attempt.result)) {
+            let message = attempt.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+            let said = format!("attempt {} {}{message}", attempt.number, past(attempt.result));
+            text.push_str(&indented(self.paint, std::iter::once(said)));
+            if let Some(output) = attempt.output {
+                text.push_str(&self.output(output, OutputScope::Test));
             }
         }
         text
@@ -142,7 +160,10 @@ impl Closing<'_> {
     fn cell(&self, cell: &CellReport<'_>) -> String {
         let id = format!("{:<width$}", escape(&cell.cell.id.to_string()), width = self.cell_width);
         let mut text = String::new();
-        if let Some(trouble) = &cell.trouble {
+        // A build says it itself, once for all its cells.
+        let build = self.report.run.builds.get(&cell.cell.id.arch);
+        let told = |stage: &str| stage == "build" && matches!(build, Some(Build::Failed { .. }));
+        if let Some(trouble) = cell.trouble.as_ref().filter(|trouble| !told(trouble.stage)) {
             let verb = match trouble.stage {
                 "boot" => Verb::bad("BOOT FAIL"),
                 "ship" => Verb::bad("SHIP FAIL"),

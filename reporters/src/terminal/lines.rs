@@ -168,7 +168,7 @@ impl View<'_> {
                 tail.push(format!("attempt {attempt}"));
             }
             tail.extend(message.as_ref().map(|message| escape(message).into_owned()));
-            let tail = if tail.is_empty() { String::new() } else { format!(": {}", tail.join(", ")) };
+            let tail = if tail.is_empty() { String::new() } else { format!(" ({})", tail.join(", ")) };
             self.named(Verb::of(*result), Some(*duration_ms), cell, package, test, &tail)
         })
     }

@@ -58,7 +58,8 @@ impl View<'_> {
             }),
             Event::ShipFinished { cell, bytes: sent, files, duration_ms, .. } => normal(&|| {
                 let text = match files {
-                    0 => format!("nothing to send ({})", bytes(*sent)),
+                    0 if *sent == 0 => "nothing to send".to_owned(),
+                    0 => format!("no file, another selection ({})", bytes(*sent)),
                     files => format!("{} in {}", bytes(*sent), plural(u64::from(*files), "file")),
                 };
                 self.paint.line(Verb::good("SHIP"), *duration_ms, &self.cell(cell), &text)

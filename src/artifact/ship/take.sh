@@ -25,5 +25,10 @@ mv -T "$root.new" "$root" 2>/dev/null || { rm -f "$root" && mv "$root.new" "$roo
 for old in "$trees"/*; do
   [ "$old" = "$trees/$tree" ] || rm -rf "$old"
 done
-find "$store" -type f ! -name .stamp -links 1 -exec rm -f {} \; 2>/dev/null
+# Blobs of other selections stay for the next ship, until room gets short.
+set -- $(df -Pk "$store" | tail -n 1)
+used=${5:-100%}
+if [ "${used%\%}" -ge 70 ] 2>/dev/null; then
+  find "$store" -type f ! -name .stamp -links 1 -exec rm -f {} \; 2>/dev/null
+fi
 echo published

@@ -13,9 +13,17 @@ pub(super) struct Paragraph {
 impl Paragraph {
     /// The kernel a metapackage stands for.
     pub(super) fn kernel_behind(&self) -> Option<&str> {
-        let first =
-            self.depends.split([',', '|']).map(str::trim).find(|word| word.starts_with("linux-image-"))?;
-        first.split_whitespace().next()
+        self.needs("linux-image-").next()
+    }
+
+    /// The packages that hold a kernel's files where its own is empty (from Linux 7 on).
+    pub(super) fn kernel_parts(&self) -> impl Iterator<Item = &str> {
+        ["linux-base-", "linux-binary-", "linux-modules-"].into_iter().flat_map(|start| self.needs(start))
+    }
+
+    fn needs(&self, start: &'static str) -> impl Iterator<Item = &str> {
+        let words = self.depends.split([',', '|']).filter_map(|word| word.split_whitespace().next());
+        words.filter(move |word| word.starts_with(start))
     }
 }
 
@@ -135,6 +143,16 @@ mod tests {
         let found = newest(paragraphs(text)).unwrap();
         assert_eq!(found.name, "linux-image-6.12.101+deb12-cloud-amd64");
         assert_eq!(found.kernel_behind(), None);
+    }
+
+    #[test]
+    fn a_kernel_in_several_packages_names_them() {
+        let text = "Package: linux-image-7.2.13+deb14-cloud-amd64\nVersion: 7.2.13-1\nDepends: dracut | x, \
+                    linux-base (>= 4), linux-base-7.2.13 (= 7), linux-binary-7.2.13 (= 7), linux-modules-7.2.13 (= 7)\n";
+        let found = newest(paragraphs(text)).unwrap();
+        assert_eq!(found.kernel_behind(), None);
+        let parts: Vec<&str> = found.kernel_parts().collect();
+        assert_eq!(parts, ["linux-base-7.2.13", "linux-binary-7.2.13", "linux-modules-7.2.13"]);
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use kmt_reporters::event::Arch;
 
-use super::{DebianTools, Ext4, Freshness, Lines, Package, Suite, shown};
+use super::{Compression, DebianTools, Ext4, Freshness, Lines, Package, Suite, shown};
 use crate::external::{Class, Error, Result};
 
-/// What goes wrong at a step (`ready`, `refresh`, `bootstrap`, `unpack`, `depmod`, `unxz`, `ext4`).
+/// What goes wrong at a step (`ready`, `refresh`, `bootstrap`, `unpack`, `depmod`, `decompress`, `ext4`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// The step is refused, with this class.
@@ -147,7 +147,7 @@ impl DebianTools for FakeDebian {
         fs::remove_file(work.join("rootfs.tar")).map_err(|error| Error::io("debian", "remove", "tar", &error))
     }
 
-    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Package> {
+    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Vec<Package>> {
         self.known(suite)?;
         absent(tree)?;
         self.step("unpack", wanted).await?;
@@ -160,7 +160,7 @@ impl DebianTools for FakeDebian {
         } else {
             write(tree, "bin/busybox", "#!")?;
         }
-        Ok(Package { name: wanted.replace('*', "9"), version: "1.0-1".into() })
+        Ok(vec![Package { name: wanted.replace('*', "9"), version: "1.0-1".into() }])
     }
 
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()> {
@@ -169,9 +169,9 @@ impl DebianTools for FakeDebian {
         write(tree, &format!("lib/modules/{release}/modules.dep"), dep)
     }
 
-    async fn unxz(&self, file: &Path) -> Result<Vec<u8>> {
-        self.step("unxz", &shown(file)).await?;
-        fs::read(file).map_err(|error| Error::io("debian", "unxz", shown(file), &error))
+    async fn decompress(&self, _: Compression, file: &Path) -> Result<Vec<u8>> {
+        self.step("decompress", &shown(file)).await?;
+        fs::read(file).map_err(|error| Error::io("debian", "decompress", shown(file), &error))
     }
 
     async fn ext4(&self, wish: &Ext4<'_>) -> Result<()> {

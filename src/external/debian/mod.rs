@@ -40,6 +40,17 @@ pub enum Freshness {
     Expired,
 }
 
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// By xz.
+    Xz,
+    /// By zstd.
+    Zstd,
+    /// By lz4.
+    Lz4,
+}
+
 /// A suite for one architecture, as far as the tools need to know it.
 #[derive(Debug, Clone, Copy)]
 pub struct Suite<'a> {
@@ -91,14 +102,15 @@ pub trait DebianTools: Send + Sync {
     ) -> Result<()>;
 
     /// Downloads the package that `wanted` means (a name, or a pattern with `*`; a metapackage of a kernel is
-    /// followed) and unpacks it at `tree`. The suite has been refreshed.
-    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Package>;
+    /// followed, and so are the parts of a kernel in several packages) and unpacks it at `tree`; says which
+    /// packages came. The suite has been refreshed.
+    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Vec<Package>>;
 
     /// Writes the module indexes of `lib/modules/<release>` below `tree`.
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()>;
 
-    /// The bytes of a file compressed by xz.
-    async fn unxz(&self, file: &Path) -> Result<Vec<u8>>;
+    /// The bytes of a compressed file.
+    async fn decompress(&self, how: Compression, file: &Path) -> Result<Vec<u8>>;
 
     /// Makes a file system of a tree.
     async fn ext4(&self, wish: &Ext4<'_>) -> Result<()>;

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use kmt_reporters::event::Arch;
 
 use super::apt::{self, Paragraph};
-use super::{DebianTools, Ext4, Freshness, KEYRING, Lines, Package, Suite, program, shown, source_lines};
+use super::{
+    Compression, DebianTools, Ext4, Freshness, KEYRING, Lines, Package, Suite, program, shown, source_lines,
+};
 use crate::external::process::Child;
 use crate::external::{Class, Error, Result};
 
@@ -18,7 +20,7 @@ use crate::external::{Class, Error, Result};
 const EPOCH: &str = "1700000000";
 
 /// Programs, and the package that brings each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("mmdebstrap", "mmdebstrap"),
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
@@ -27,6 +29,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("depmod", "kmod"),
     ("tar", "tar"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("lz4", "lz4"),
     ("unshare", "util-linux"),
 ];
 
@@ -358,27 +362,28 @@ impl DebianTools for DebianHost {
         fs::remove_file(&tar).map_err(|error| Error::io("this machine", "remove", shown(&tar), &error))
     }
 
-    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Package> {
+    async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Vec<Package>> {
         let apt = self.apt(suite).await?;
         let found = self.resolve(&apt, wanted).await?;
-        let target = tree.with_extension("debs");
-        fs::create_dir_all(&target)
-            .map_err(|error| Error::io("this machine", "make", shown(&target), &error))?;
-        let wish = format!("{}={}", found.name, found.version);
-        let child = apt.run(self.tool("apt-get")).folder(&target).args(["-qq", "download", "--", &wish]);
+        let parts: Vec<&str> = found.kernel_parts().collect();
+        let mut all = if parts.is_empty() { Vec::new() } else { self.show(&apt, &parts).await? };
+        all.insert(0, found);
+        let folder = tree.with_extension("debs");
+        fs::create_dir_all(&folder)
+            .map_err(|error| Error::io("this machine", "make", shown(&folder), &error))?;
+        let wishes = all.iter().map(|package| format!("{}={}", package.name, package.version));
+        let child =
+            apt.run(self.tool("apt-get")).folder(&folder).args(["-qq", "download", "--"]).args(wishes);
         child.success().await.map_err(|error| self.explain("apt", error))?;
-        let listed = fs::read_dir(&target)
-            .map_err(|error| Error::io("this machine", "list", shown(&target), &error))?;
-        let deb = listed
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.extension().is_some_and(|e| e == "deb"));
-        let deb =
-            deb.ok_or_else(|| Error::new("apt", "download", &wish, Class::Unintelligible, "no file came"))?;
-        let child = self.tool("dpkg-deb").arg("--extract").arg(&deb).arg(tree);
-        child.success().await.map_err(|error| self.explain("dpkg-deb", error))?;
-        fs::remove_dir_all(&target)
-            .map_err(|error| Error::io("this machine", "remove", shown(&target), &error))?;
-        Ok(Package { name: found.name, version: found.version })
+        let listed = fs::read_dir(&folder)
+            .map_err(|error| Error::io("this machine", "list", shown(&folder), &error))?;
+        for file in listed.filter_map(|entry| Some(entry.ok()?.path())) {
+            let child = self.tool("dpkg-deb").arg("--extract").arg(&file).arg(tree);
+            child.success().await.map_err(|error| self.explain("dpkg-deb", error))?;
+        }
+        fs::remove_dir_all(&folder)
+            .map_err(|error| Error::io("this machine", "remove", shown(&folder), &error))?;
+        Ok(all.into_iter().map(|package| Package { name: package.name, version: package.version }).collect())
     }
 
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()> {
@@ -386,9 +391,14 @@ impl DebianTools for DebianHost {
         child.success().await.map(drop).map_err(|error| self.explain("depmod", error))
     }
 
-    async fn unxz(&self, file: &Path) -> Result<Vec<u8>> {
-        let output = self.tool("xz").args(["--decompress", "--stdout", "--"]).arg(file).success().await;
-        output.map(|output| output.stdout).map_err(|error| self.explain("xz", error))
+    async fn decompress(&self, how: Compression, file: &Path) -> Result<Vec<u8>> {
+        let name = match how {
+            Compression::Xz => "xz",
+            Compression::Zstd => "zstd",
+            Compression::Lz4 => "lz4",
+        };
+        let output = self.tool(name).args(["-d", "-q", "-c", "--"]).arg(file).success().await;
+        output.map(|output| output.stdout).map_err(|error| self.explain(name, error))
     }
 
     async fn ext4(&self, wish: &Ext4<'_>) -> Result<()> {

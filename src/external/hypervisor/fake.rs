@@ -129,7 +129,8 @@ impl Hypervisor for FakeHypervisor {
             cores: self.stage.script.cores,
             memory_mib: self.stage.script.memory.saturating_sub(taken),
             qemu_user: None,
-            slow: None,
+            most_vcpu: None,
+            notices: Vec::new(),
         })
     }
 

@@ -17,7 +17,7 @@ use virt::domain::{Domain, DomainState as Raw};
 use virt::enumutil::Enum;
 use virt::error::ErrorNumber;
 
-use super::{DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, xml};
+use super::{Accelerator, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, xml};
 use crate::external::process::Child;
 use crate::external::{self, Class, Error};
 
@@ -151,6 +151,15 @@ fn find(connection: &Connect, name: &str) -> Result<Option<Domain>, virt::error:
     }
 }
 
+/// The first QEMU whose emulated processors survive a kernel that patches its own code: 8.1.
+const SOUND_TCG: u32 = 8_001_000;
+
+fn unsound_tcg() -> String {
+    "QEMU before 8.1 emulates several processors unsoundly (a kernel that patches itself, as tracing does, may \
+     panic): machines get one; a newer QEMU is in bookworm-backports"
+        .to_owned()
+}
+
 /// `/dev/kvm` that exists but is closed to QEMU's user makes libvirt probe QEMU again at every call.
 fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
@@ -199,13 +208,16 @@ impl Hypervisor for Libvirt {
     async fn facts(&self) -> external::Result<HostFacts> {
         let free = self.ask("look at", &self.uri, |c| {
             let info = c.node_info()?;
-            Ok((info.cpus, c.free_memory().unwrap_or(0)))
+            Ok((info.cpus, c.free_memory().unwrap_or(0), c.hyp_version()?))
         });
-        let (cores, free) = free.await?;
+        let (cores, free, version) = free.await?;
         let qemu_user = self.qemu_user().await?;
         let acceleration = probe::acceleration(Arch::host(), &self.cache).await?;
         let memory_mib = available_memory_mib().unwrap_or(free / (1024 * 1024));
-        Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, slow: slow_kvm(qemu_user) })
+        let unsound = (acceleration.accelerator == Accelerator::Tcg && version < SOUND_TCG).then(unsound_tcg);
+        let most_vcpu = unsound.is_some().then_some(1);
+        let notices = slow_kvm(qemu_user).into_iter().chain(unsound).collect();
+        Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, most_vcpu, notices })
     }
 
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> external::Result<()> {

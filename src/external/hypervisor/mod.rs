@@ -62,8 +62,10 @@ pub struct HostFacts {
     pub memory_mib: u64,
     /// User and group QEMU runs as, where that is not us.
     pub qemu_user: Option<(u32, u32)>,
-    /// What makes this host slower than it need be, in one line with the remedy.
-    pub slow: Option<String>,
+    /// Most virtual processors a guest should get, where more would not be sound.
+    pub most_vcpu: Option<u32>,
+    /// What makes this host slower or weaker than it need be, one line each with the remedy.
+    pub notices: Vec<String>,
 }
 
 /// What the guest's network reaches.

@@ -106,8 +106,7 @@ async fn runs(
             let output = output?;
             let words = String::from_utf8_lossy(&output.stderr);
             let line = words.lines().find(|l| !l.trim().is_empty()).unwrap_or("it ran no instruction");
-            let line =
-                line.rsplit_once("qemu-system").map_or(line, |(_, rest)| rest.trim_start_matches(['-', '_']));
+            let line = line.split_once(": ").map_or(line, |(_, rest)| rest.trim_start_matches("error: "));
             Ok(if output.status == Some(RAN) { Ok(()) } else { Err(line.trim().to_owned()) })
         }
         Err(_) => Ok(Err("the guest got stuck before it could switch to 64 bits".to_owned())),

@@ -1,0 +1,168 @@
+//! Cold start: `kmt-run run` of one cell with one trivial package, against booting the same image by hand with
+//! the same QEMU and waiting for SSH. Pairs, in turn; the ratio of each pair; the median must be at most 1.3.
+//!
+//! `cargo xtask bench boot [PAIRS]`
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark runs its peers as children")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kmt_reporters::event::Arch;
+use kmt_run::external::debian::DebianHost;
+use kmt_run::image::{ImageRequest, ImageStore, LocalImage, identity_cpio};
+use kmt_run::matrix::Catalogue;
+use kmt_run::settings::Home;
+
+const LIMIT: f64 = 1.3;
+
+fn main() {
+    let pairs = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5);
+    let folder = std::env::temp_dir().join(format!("kmt-bench-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let image = image();
+    let module = trivial_module(&folder);
+    // Builds, probes and disk caches are warm for both: what is compared is the start of a machine.
+    ours(&module);
+    by_hand(&folder, &image);
+    println!("{:>4} {:>10} {:>10} {:>6}", "pair", "kmt-run", "by hand", "ratio");
+    let mut ratios: Vec<f64> = (1..=pairs)
+        .map(|pair| {
+            let (ours, hand) = (ours(&module), by_hand(&folder, &image));
+            let ratio = ours.as_secs_f64() / hand.as_secs_f64();
+            println!("{pair:>4} {:>9.2}s {:>9.2}s {ratio:>6.2}", ours.as_secs_f64(), hand.as_secs_f64());
+            ratio
+        })
+        .collect();
+    fs::remove_dir_all(&folder).unwrap();
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios[ratios.len() / 2];
+    println!("median ratio {median:.2}, limit {LIMIT}");
+    assert!(median <= LIMIT, "a cold start takes {median:.2} of booting by hand");
+}
+
+fn image() -> LocalImage {
+    let home = Home::find().unwrap();
+    let store = ImageStore::new(home.images(), home.cache(), Arc::new(DebianHost::new(home.cache(), None)));
+    let catalogue = Catalogue::embedded().unwrap();
+    let request = ImageRequest::platform(catalogue.platform("debian_12").unwrap(), Arch::host());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(store.ensure(&request, &|progress| println!("{}", progress.line()))).unwrap()
+}
+
+/// A Go module with one test that does nothing.
+fn trivial_module(folder: &Path) -> PathBuf {
+    let module = folder.join("module");
+    fs::create_dir_all(module.join("trivial")).unwrap();
+    fs::write(module.join("go.mod"), "module example.org/trivial\n\ngo 1.19\n").unwrap();
+    fs::write(module.join("kmt.toml"), "[component.trivial]\nbuilder = \"go\"\n").unwrap();
+    fs::write(
+        module.join("trivial/trivial_test.go"),
+        "package trivial\n\nimport \"testing\"\n\nfunc TestNothing(t *testing.T) {}\n",
+    )
+    .unwrap();
+    module
+}
+
+fn ours(module: &Path) -> Duration {
+    let begun = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_kmt-run"))
+        .arg("-C")
+        .arg(module)
+        .args(["run", "--vms", "debian_12-local-distro", "--throw-away", "--stack", "bench"])
+        .output()
+        .unwrap();
+    let taken = begun.elapsed();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    taken
+}
+
+/// Ends QEMU when it goes out of scope.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn by_hand(folder: &Path, image: &LocalImage) -> Duration {
+    let work = folder.join("by-hand");
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir_all(&work).unwrap();
+    let key = |name: &str| {
+        let file = work.join(name);
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file));
+        (fs::read(&file).unwrap(), fs::read(file.with_extension("pub")).unwrap())
+    };
+    let (_, login) = key("login");
+    let (host, host_public) = key("host");
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    fs::write(work.join("known_hosts"), [format!("[127.0.0.1]:{port} ").as_bytes(), &host_public].concat())
+        .unwrap();
+    let identity = identity_cpio(&[
+        ("/etc/ssh/ssh_host_ed25519_key", 0o600, &host),
+        ("/root/.ssh/authorized_keys", 0o600, &login),
+    ]);
+    let mut initrd = fs::read(&image.initrd).unwrap();
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    initrd.extend_from_slice(&identity);
+    fs::write(work.join("initrd"), initrd).unwrap();
+    let begun = Instant::now();
+    let overlay = work.join("overlay.qcow2");
+    run(Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .arg(&image.rootfs)
+        .arg(&overlay));
+    let _qemu = qemu(&work, image, port);
+    while !answers(&work, port) {
+        assert!(begun.elapsed() < Duration::from_secs(180), "the machine by hand does not answer");
+    }
+    begun.elapsed()
+}
+
+fn qemu(work: &Path, image: &LocalImage, port: u16) -> Qemu {
+    let drive = |id: &str, file: &Path, rest: &str| format!("file={},if=none,id={id},{rest}", file.display());
+    let modules = image.modules.as_ref().unwrap();
+    let child = Command::new("qemu-system-x86_64")
+        .args(["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1024", "-nodefaults"])
+        .args(["-no-user-config", "-display", "none", "-no-reboot", "-kernel"])
+        .arg(&image.kernel)
+        .arg("-initrd")
+        .arg(work.join("initrd"))
+        .args(["-append", &image.cmdline.join(" "), "-drive"])
+        .arg(drive("d0", &work.join("overlay.qcow2"), "format=qcow2,cache=unsafe"))
+        .args(["-device", "virtio-blk-pci,drive=d0", "-drive"])
+        .arg(drive("d1", modules, "format=raw,readonly=on"))
+        .args(["-device", "virtio-blk-pci,drive=d1", "-netdev"])
+        .arg(format!("user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"))
+        .args(["-device", "virtio-net-pci,netdev=n0,romfile=", "-device", "virtio-rng-pci", "-serial"])
+        .arg(format!("file:{}", work.join("console.log").display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Qemu(child)
+}
+
+fn answers(work: &Path, port: u16) -> bool {
+    let known = format!("UserKnownHostsFile={}", work.join("known_hosts").display());
+    Command::new("ssh")
+        .args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", &known, "-i"])
+        .arg(work.join("login"))
+        .args(["-p", &port.to_string(), "root@127.0.0.1", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}

@@ -1,0 +1,75 @@
+//! Machines that die under a test: by a kernel panic, which is the tests' fault, and with their QEMU, which is not.
+
+use std::fs;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::harness::{Home, Told, cell, fixture, qemu_of, step};
+
+const PACKAGE: &str = "pkg/faults";
+
+fn args<'a>(fixture: &'a str, vms: &'a str, fault: &'a str) -> [&'a str; 9] {
+    let packages = "./pkg/faults,./pkg/util/kernel";
+    ["-C", fixture, "run", "--vms", vms, "--packages", packages, "--test-env", fault]
+}
+
+#[test]
+fn a_panic_is_a_failure_and_a_killed_qemu_a_loss() {
+    let home = Home::new("lost");
+    let fixture = fixture();
+    let debian = "debian_12-local-distro";
+
+    step("the kernel panics while a test runs");
+    let call = home.call(args(&fixture, debian, "FIXTURE_FAULT=panic")).limit(240);
+    the_panic_is_told(&call.end().expect(100).told());
+    assert!(home.machines().is_empty(), "a machine whose kernel is dead stays");
+
+    step("the next run works, on a fresh machine");
+    let fresh = home.call(args(&fixture, debian, "FIXTURE_FAULT=")).limit(240).end().expect(0).told();
+    assert_eq!(fresh.kind("machine-defined").len(), 1);
+
+    step("QEMU of one of two cells is killed while a test runs");
+    let both = "debian_12-local-distro,custom-6.12-local";
+    let mut running = home.call(args(&fixture, both, "FIXTURE_FAULT=slow")).limit(300).start();
+    let victim = cell("debian_12/6.1");
+    running.wait_for_event("start of TestSlow", |event| {
+        event["event"] == "test-started" && event["test"] == "TestSlow" && event["cell"] == victim
+    });
+    let machine = victim.replace('/', "-");
+    kill_process(qemu_of(&home.domain(&machine)), Signal::KILL).unwrap();
+    the_loss_is_told(&running.end().expect(102).told());
+    home.destroy();
+}
+
+fn the_panic_is_told(told: &Told) {
+    let cell = cell("debian_12/6.1");
+    let results = told.results(&cell, PACKAGE);
+    let of = |test: &str| results.get(test).map(String::as_str);
+    assert_eq!(of("TestBefore"), Some("pass"));
+    assert_eq!(of("TestKernelPanic/before"), Some("pass"));
+    assert_eq!(of("TestKernelPanic/panics"), Some("crashed"));
+    assert_eq!(of("TestKernelPanic"), Some("crashed"));
+    assert_eq!((of("TestSlow"), of("TestAfter")), (Some("missing"), Some("missing")));
+    let bad = results.values().filter(|result| *result != "pass").count();
+    assert_eq!(bad, 4, "{results:?}");
+    assert_eq!(told.results(&cell, "pkg/util/kernel").into_values().collect::<Vec<_>>(), ["missing"]);
+    let words = told.junit_words(&cell, PACKAGE, "TestKernelPanic/panics");
+    assert!(words.contains("Kernel panic - not syncing"), "{words}");
+    let console = told.folder.join(told.cell(&cell)["console"].as_str().unwrap());
+    let console = String::from_utf8_lossy(&fs::read(console).unwrap()).into_owned();
+    assert!(console.contains("Kernel panic - not syncing"), "the console ends: {console:.2000}");
+}
+
+fn the_loss_is_told(told: &Told) {
+    let (lost, other) = (cell("debian_12/6.1"), cell("custom/6.12"));
+    let results = told.results(&lost, PACKAGE);
+    assert_eq!(results["TestBefore"], "pass");
+    for test in ["TestSlow", "TestAfter"] {
+        assert_eq!(results[test], "lost", "{test}");
+    }
+    assert_eq!(results.values().filter(|result| *result != "pass").count(), 2, "{results:?}");
+    assert_eq!(told.results(&lost, "pkg/util/kernel").into_values().collect::<Vec<_>>(), ["lost"]);
+    assert_eq!(told.cell(&lost)["reused"], true);
+    assert!(told.all_results(&other).values().all(|result| result == "pass"), "the other cell is not green");
+    assert_eq!(told.results(&other, PACKAGE)["TestSlow"], "pass");
+}
