@@ -51,6 +51,7 @@ async fn all(
     let listed = Arc::clone(&units);
     let keys = blocking("hash the sources", move || cache::keys(&listed)).await?;
     let cache = Cache::new(cache_dir);
+    cache.sweep();
     let places = Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from));
     let building =
         units.iter().zip(&keys).map(|(unit, key)| one(request, builder, &cache, unit, key, &places));

@@ -17,6 +17,9 @@ use crate::run::gotest::Framing;
 /// Changes when the meaning of a key does.
 const EDITION: &str = "kmt-run build 1";
 
+/// Beginning of the name of a workshop.
+const UNFINISHED: &str = ".new-";
+
 /// A finished binary.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -100,9 +103,29 @@ impl Cache {
 
     /// A new folder to compile in, on the same file system.
     pub(super) fn workshop(&self) -> io::Result<Workshop> {
-        let folder = self.folder.join(format!(".new-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&folder)?;
-        Ok(Workshop { folder })
+        loop {
+            let folder = self.folder.join(format!("{UNFINISHED}{}", uuid::Uuid::new_v4()));
+            fs::create_dir_all(&folder)?;
+            let held = match File::open(&folder) {
+                // Swept in the moment before it was held.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            if held.try_lock().is_ok() && folder.exists() {
+                return Ok(Workshop { folder, _held: held });
+            }
+        }
+    }
+
+    /// Removes workshops that nobody holds: what killed builds left.
+    pub(super) fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let left = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+            if left && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+                // What cannot be removed now, the next build removes.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Puts what a workshop made under `key`.
@@ -124,10 +147,11 @@ impl Cache {
     }
 }
 
-/// A folder where one binary is made; gone when dropped.
+/// A folder where one binary is made; locked while its maker lives, gone when dropped.
 #[derive(Debug)]
 pub(super) struct Workshop {
     folder: PathBuf,
+    _held: File,
 }
 
 impl Workshop {
