@@ -6,7 +6,7 @@ use kmt_reporters::event::{Event, EventSink};
 
 use super::source::{self, Source};
 use super::{Open, preflight, say};
-use crate::artifact;
+use crate::artifact::{self, BuildFailure};
 use crate::cli::{self, Selection};
 use crate::error::{Failure, Kind, Result};
 use crate::external::builder::{BuildRequest, Unit, UnitKind};
@@ -56,23 +56,23 @@ struct Told;
 
 impl EventSink for Told {
     fn emit(&self, event: Event) {
-        match event {
-            Event::BuildFinished { arch, compiled, cached, duration_ms } => say(&format!(
+        if let Event::BuildFinished { arch, compiled, cached, duration_ms } = event {
+            say(&format!(
                 "{:>12} [{:>7.3}s] {arch}: {compiled} compiled, {cached} from the cache",
                 "Built",
                 duration_ms as f64 / 1000.0
-            )),
-            Event::BuildFailed { subject, message, .. } => {
-                say(&format!(
-                    "{:>12} {}\n{}",
-                    "BUILD",
-                    kmt_reporters::escape(&subject),
-                    kmt_reporters::escape(&message)
-                ));
-            }
-            _ => {}
+            ));
         }
     }
+}
+
+/// What did not build, in the compiler's words.
+fn failed(failure: &BuildFailure) -> Failure {
+    failure.failures.iter().fold(Failure::new(Kind::Build, "the build failed"), |all, (subject, error)| {
+        let words = if error.detail.is_empty() { error.to_string() } else { error.detail.clone() };
+        let lines: Vec<_> = words.lines().map(kmt_reporters::escape).collect();
+        all.caused_by(format!("{}\n{}", kmt_reporters::escape(subject), lines.join("\n")))
+    })
 }
 
 /// Builds, then ships to the machines of the stack that are up.
@@ -88,12 +88,12 @@ pub(super) async fn build(args: &cli::Build, wishes: Wishes, open: Open<'_>) -> 
     let cache = source.settings.home.cache().join("build");
     let artifacts = artifact::build(&request, &units, builder.as_ref(), &cache, &Told)
         .await
-        .map_err(|failure| Failure::new(Kind::Build, failure.to_string()))?;
+        .map_err(|failure| failed(&failure))?;
     if args.compile_only {
         return Ok(0);
     }
     let folder = Stack::folder_of(&source.settings.home, &source.stack, &source.settings.root.value);
-    if !folder.is_dir() {
+    if !Stack::is_at(&folder) {
         say(&format!("{:>12} stack `{}` has no machines to ship to", "Note", source.stack));
         return Ok(0);
     }

@@ -163,7 +163,7 @@ fn same_place(a: &Cell, b: &Cell) -> bool {
 
 fn cells_of_stack(catalogue: &Catalogue, settings: &Settings, stack: &str) -> Result<Vec<Cell>> {
     let folder = Stack::folder_of(&settings.home, stack, &settings.root.value);
-    if !folder.is_dir() {
+    if !Stack::is_at(&folder) {
         return Ok(Vec::new());
     }
     let mut cells: Vec<Cell> = Vec::new();

@@ -99,7 +99,7 @@ async fn named(settings: &Settings, name: Option<&str>) -> Result<Stack> {
         None => stack::name::default_name(&settings.root.value).await,
     };
     let folder = Stack::folder_of(&settings.home, &name, &settings.root.value);
-    if folder.is_dir() {
+    if Stack::is_at(&folder) {
         return Stack::open(&folder);
     }
     let mut same: Vec<Stack> =

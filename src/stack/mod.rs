@@ -66,6 +66,11 @@ impl Stack {
         Stack::open(&folder)
     }
 
+    /// Whether there is a stack in `folder`: one that another process is just making is none yet.
+    pub fn is_at(folder: &Path) -> bool {
+        folder.join(FILE).is_file()
+    }
+
     /// Opens the stack in `folder`.
     ///
     /// # Errors
