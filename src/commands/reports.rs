@@ -15,6 +15,7 @@ use super::source::Source;
 use crate::cli::{self, Format};
 use crate::error::{Color, Failure, Kind, Result};
 use crate::record::{Record, Show};
+use crate::stack::Stack;
 
 /// How long an orderly end may take after a signal before reports are written as things stand.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -173,9 +174,9 @@ impl Reports<'_> {
     }
 
     /// The last lines: failures again, the matrix, the summary, the next command.
-    pub(super) fn farewell(&self, source: &Source, args: &cli::Run) {
+    pub(super) fn farewell(&self, source: &Source, stack: &Stack) {
         let mut hints = vec![format!("record: {}", self.record.folder().display())];
-        if !args.throw_away {
+        if stack.record().is_ok_and(|record| !record.machines.is_empty()) {
             let folder = source.settings.root.value.display();
             hints.push(format!(
                 "machines stay for the next run; remove them: kmt-run -C {folder} stack destroy --stack {} --yes",

@@ -32,17 +32,17 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
     let request = build::request(&args.selection, &source)?;
-    let (units, host) = tokio::join!(
-        preflight::units(builder.as_ref(), &request, &source),
-        preflight::host(&source, &world),
-    );
+    let (units, host) = tokio::join!(preflight::units(builder.as_ref(), &request, &source), async {
+        // What a killed run left takes room: it goes before anybody counts.
+        stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
+        preflight::host(&source, &world).await
+    },);
     let (units, host) = (units?, host?);
     tests.limits = preflight::limits(args, &source, &units);
     let images =
         ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
-    stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
 
     let masks = preflight::masks(args);
     let record =
@@ -68,9 +68,13 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     };
     let building = async {
         let cache = source.settings.home.cache().join("build");
-        let artifacts = artifact::build(&request, &units, builder.as_ref(), &cache, record.as_ref()).await;
+        let mut cancelled = cancelled.clone();
+        let artifacts = tokio::select! {
+            built = artifact::build(&request, &units, builder.as_ref(), &cache, record.as_ref()) => built.ok(),
+            _ = cancelled.wait_for(|stop| *stop) => None,
+        };
         // Nobody waits any more where every lane has ended.
-        let _ = done.send(Some(artifacts.ok().map(Arc::new)));
+        let _ = done.send(Some(artifacts.map(Arc::new)));
     };
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
@@ -78,7 +82,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let why = if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed };
     record.emit(Event::RunFinished { why });
     reports.write()?;
-    reports.farewell(&source, args);
+    reports.farewell(&source, &stack);
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
