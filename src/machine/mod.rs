@@ -29,8 +29,11 @@ use crate::stack::{Keys, MachineRecord, Stack};
 use console::ConsoleTap;
 pub use deadlines::Deadlines;
 
-/// What a guest is asked once it answers. Fixed text; its one argument is what stands before paths there.
-const FACTS: &str = "uname -r; uname -m; . \"$1/etc/os-release\"; echo \"$ID-${VERSION_ID:-rolling}\"";
+/// What a guest is asked once it answers, after it has ended what a killed run left at work in it. Fixed text;
+/// its one argument is what stands before paths there.
+const FACTS: &str = "for f in \"$1\"/run/kmt/*.pid; do \
+                     [ -r \"$f\" ] && kill -KILL \"-$(cat \"$f\")\" 2>/dev/null; rm -f \"$f\"; done; \
+                     uname -r; uname -m; . \"$1/etc/os-release\"; echo \"$ID-${VERSION_ID:-rolling}\"";
 /// How often the console is read during a boot.
 const TICK: Duration = Duration::from_millis(50);
 /// How often the hypervisor is asked whether QEMU still runs during a boot.

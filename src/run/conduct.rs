@@ -173,11 +173,8 @@ impl Conductor<'_> {
             return Ok(None);
         }
         let made = self.make(cell, image, &made_of).await;
-        match &made {
-            Ok(Some(_)) => {}
-            Ok(None) => self.capacity.gone(cell.memory_mib),
-            // What there is of it may still take its memory, and nobody waits for it any more.
-            Err(_) => self.capacity.given_up(),
+        if made.is_err() {
+            self.capacity.given_up();
         }
         made
     }
@@ -212,7 +209,10 @@ impl Conductor<'_> {
                     if let Some(failure) = failure {
                         self.boot_failed(cell, &record.id, failure, begun);
                     }
-                    removed?;
+                    match removed {
+                        Ok(()) => self.capacity.gone(cell.memory_mib),
+                        Err(failure) => self.still_there(&record.id, &failure),
+                    }
                     return Ok(None);
                 }
             }
@@ -412,11 +412,17 @@ impl Conductor<'_> {
         }
         let id = held.record.id.clone();
         let removed = remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), held.lease).await;
-        self.capacity.gone(held.record.memory_mib);
-        if let Err(failure) = removed {
-            let message = format!("{}; the next command tries again", one_line(&failure));
-            self.record.emit(Event::Warning { subject: id, message });
+        match removed {
+            Ok(()) => self.capacity.gone(held.record.memory_mib),
+            Err(failure) => self.still_there(&id, &failure),
         }
+    }
+
+    /// A machine could not be removed: it may still take its memory.
+    fn still_there(&self, machine: &str, failure: &Failure) {
+        self.capacity.given_up();
+        let message = format!("{}; the next command tries again", one_line(failure));
+        self.record.emit(Event::Warning { subject: machine.to_owned(), message });
     }
 
     async fn keep_kernel_log(&self, held: &Held) {

@@ -238,6 +238,11 @@ impl Lane<'_> {
         if status != 0 {
             // It says at the real run why; its own words belong to its output.
             shard.files.raw(&listing);
+            let message = format!(
+                "{}: its list of tests failed with status {status}, so one that never starts will not be missed",
+                shard.package.name
+            );
+            self.record.emit(Event::Warning { subject: self.guest.cell.to_string(), message });
             return;
         }
         let text = String::from_utf8_lossy(&listing);
