@@ -33,6 +33,12 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
     listed.filter(|path| path.is_dir()).collect()
 }
 
+/// Nothing from a guest moves the cursor.
+pub(crate) fn tame(said: &str) {
+    let wild = said.lines().find(|line| line.chars().any(char::is_control));
+    assert!(wild.is_none(), "a control character is shown as it is: {wild:?}");
+}
+
 /// After a crash: whatever exists is written down.
 pub(crate) fn journal(scene: &Scene) {
     let (machines, folders) = recorded(scene);
@@ -61,8 +67,9 @@ pub(crate) fn order(scene: &Scene) {
     assert!(domains.iter().all(|domain| domain.power == Power::On), "{domains:?}");
     assert!(!stage.busy(), "a process of a guest is left");
     leases(scene);
-    litter(&scene.home());
-    litter(&scene.temp.path().join("stage/guests"));
+    for folder in ["home/stacks", "home/runs", "home/images", "stage/guests"] {
+        litter(&scene.temp.path().join(folder));
+    }
 }
 
 fn careful(stage: &Stage) {
@@ -95,8 +102,9 @@ fn litter(folder: &Path) {
     }
 }
 
-/// The reports of a run that ended are whole and agree.
-pub(crate) fn record(run: &Path, code: &str) {
+/// The reports of a run that ended are whole and agree, and no unfinished binary is left.
+pub(crate) fn record(scene: &Scene, run: &Path, code: &str) {
+    litter(&scene.home().join("cache"));
     let log = std::io::BufReader::new(File::open(run.join("events.jsonl")).unwrap());
     let model = Run::from_log(log).unwrap();
     assert!(model.ended.is_some(), "the log has no end");
@@ -113,6 +121,25 @@ pub(crate) fn record(run: &Path, code: &str) {
     }
 }
 
+/// The JUnit file that was asked for is there and whole.
+pub(crate) fn junit(scene: &Scene, args: &[&str]) {
+    let asked = args.iter().position(|arg| *arg == "--junit").and_then(|at| args.get(at + 1));
+    if let Some(path) = asked {
+        let text = fs::read_to_string(scene.temp.path().join("repo").join(path)).unwrap();
+        assert!(text.trim_end().ends_with("</testsuites>"), "{path} is cut");
+    }
+}
+
+/// What came in by the environment is in no report.
+pub(crate) fn secrets(run: &Path, said: &str, env: &[(&str, &str)]) {
+    for (name, value) in env.iter().filter(|(name, _)| !name.starts_with("KMT_")) {
+        assert!(!said.contains(value), "{name} shows on the terminal");
+        for file in ["events.jsonl", "summary.json", "junit.xml"] {
+            assert!(!fs::read_to_string(run.join(file)).unwrap().contains(value), "{name} is in {file}");
+        }
+    }
+}
+
 /// After `stack destroy --all`: no domain, no guest, no stack, no process.
 pub(crate) fn nothing_left(scene: &Scene) {
     let stage = scene.stage();
@@ -124,5 +151,5 @@ pub(crate) fn nothing_left(scene: &Scene) {
             fs::read_dir(scene.temp.path().join(folder)).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "{folder}: {left:?}");
     }
-    litter(&scene.home());
+    litter(&scene.home().join("images"));
 }

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     for (name, walk) in kill::WALKS {
         trials.push(trial(format!("killed_at_every_step_of_{name}"), walk));
     }
+    trials.push(trial("two_runs_at_once_share_no_machine".to_owned(), kill::two_at_once));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

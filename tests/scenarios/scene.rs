@@ -5,9 +5,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kmt_run::external::scripted::{KILL_AT, Script, Stage};
+use kmt_run::external::scripted::{KILL_AT, Power, Script, Stage};
 use tempfile::TempDir;
 
 use crate::{check, expected};
@@ -30,6 +31,7 @@ pub(crate) fn folder() -> PathBuf {
 pub(crate) struct Scene {
     pub(crate) temp: TempDir,
     script: PathBuf,
+    calls: AtomicU32,
 }
 
 /// What a call came to.
@@ -45,12 +47,7 @@ pub(crate) struct Said {
 /// Images as built once; every scene gets a copy.
 fn images() -> &'static Path {
     static IMAGES: OnceLock<TempDir> = OnceLock::new();
-    let temp = IMAGES.get_or_init(|| {
-        let scene = Scene::bare("");
-        let said = scene.call(&["images", "build", "debian_12", "debian_13", "custom-6.12"], &[]);
-        assert_eq!(said.code, "0", "{}", said.text);
-        scene.temp
-    });
+    let temp = IMAGES.get_or_init(|| Scene::with_images("", &["debian_12", "debian_13", "custom-6.12"]).temp);
     temp.path()
 }
 
@@ -73,7 +70,18 @@ impl Scene {
         fs::write(&script, world).unwrap();
         fs::create_dir(temp.path().join("repo")).unwrap();
         fs::write(temp.path().join("repo/kmt.toml"), KMT_TOML).unwrap();
-        Scene { temp, script }
+        Scene { temp, script, calls: AtomicU32::new(0) }
+    }
+
+    /// With these images, built by a world without a script.
+    fn with_images(world: &str, names: &[&str]) -> Scene {
+        let scene = Scene::bare("");
+        if !names.is_empty() {
+            let said = scene.call(&[&["images", "build"], names].concat(), &[]);
+            assert_eq!(said.code, "0", "{}", said.text);
+        }
+        fs::write(&scene.script, world).unwrap();
+        scene
     }
 
     /// With images.
@@ -108,6 +116,8 @@ impl Scene {
     pub(crate) fn call(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
         let before = self.runs();
         let at = |name: &str| self.temp.path().join(name);
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let (stdout, stderr) = (at(&format!("stdout.{number}")), at(&format!("stderr.{number}")));
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(args)
             .env_clear()
@@ -121,8 +131,8 @@ impl Scene {
             .envs(env.iter().copied())
             .current_dir(at("repo"))
             .stdin(Stdio::null())
-            .stdout(fs::File::create(at("stdout")).unwrap())
-            .stderr(fs::File::create(at("stderr")).unwrap())
+            .stdout(fs::File::create(&stdout).unwrap())
+            .stderr(fs::File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
         let until = Instant::now() + PATIENCE;
@@ -131,7 +141,7 @@ impl Scene {
                 Some(status) => break status,
                 None if Instant::now() > until => {
                     child.kill().unwrap();
-                    panic!("`{}` hangs:\n{}", args.join(" "), fs::read_to_string(at("stderr")).unwrap());
+                    panic!("`{}` hangs:\n{}", args.join(" "), fs::read_to_string(&stderr).unwrap());
                 }
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -141,13 +151,14 @@ impl Scene {
             (None, Some(9)) => "killed".to_owned(),
             (None, other) => format!("signal {other:?}"),
         };
-        let text = ["stderr", "stdout"].map(|name| fs::read_to_string(at(name)).unwrap()).concat();
+        let text = [stderr, stdout].map(|file| fs::read_to_string(file).unwrap()).concat();
         let run = self.runs().into_iter().find(|run| !before.contains(run));
         Said { code, text, run }
     }
 
-    /// Removes everything, and looks that nothing is left.
+    /// Removes everything in a world without faults, and looks that nothing is left.
     pub(crate) fn strike(&self) {
+        fs::write(&self.script, "").unwrap();
         let said = self.call(&["stack", "destroy", "--all", "--yes"], &[]);
         assert_eq!(said.code, "0", "destroy: {}", said.text);
         check::nothing_left(self);
@@ -167,54 +178,89 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Plays the scenario in the folder of that name.
-pub(crate) fn play(name: &str) {
-    let folder = folder().join(name);
-    let world = fs::read_to_string(folder.join("world.toml")).expect("each folder has a world.toml");
-    let invocation = fs::read_to_string(folder.join("invocation")).expect("each folder has an invocation");
-    let scene = if invocation.contains("# no images") { Scene::bare(&world) } else { Scene::new(&world) };
+/// What happens to all machines while no `kmt-run` looks.
+fn meanwhile(scene: &Scene, what: &str) {
+    let stage = scene.stage();
+    for domain in stage.domains() {
+        match what {
+            "off" => stage.change(&domain.name, |domain| domain.power = Power::Off),
+            "silent" => stage.change(&domain.name, |domain| domain.power = Power::Silent),
+            "forgotten" => stage.forget(&domain.name),
+            other => panic!("`! {other}` is nothing a world does"),
+        }
+    }
+}
+
+/// One line of `invocation`: what is promised, variables, words.
+struct Line {
+    promised: String,
+    orderly: bool,
+    env: Vec<(String, String)>,
+    args: Vec<String>,
+}
+
+fn line(text: &str) -> Line {
+    let mut words = words(text);
+    let promised = words.remove(0);
+    let at = words.iter().position(|word| !word.contains('=')).unwrap_or(words.len());
+    let args = words.split_off(at);
+    let env = words.iter().filter_map(|word| word.split_once('='));
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let orderly = !promised.starts_with('~') && promised != "killed";
+    Line { promised: promised.trim_start_matches('~').to_owned(), orderly, env, args }
+}
+
+fn set(name: &str, folder: &Path, invocation: &str) -> Scene {
+    let world = fs::read_to_string(folder.join("world.toml"));
+    let world = world.unwrap_or_else(|error| panic!("{name}/world.toml: {error}"));
+    let scene = match invocation.lines().find_map(|line| line.strip_prefix("# images")) {
+        Some(names) => Scene::with_images(&world, &names.split_whitespace().collect::<Vec<_>>()),
+        None => Scene::new(&world),
+    };
     for file in ["kmt.toml", "matrix.toml"] {
         if folder.join(file).exists() {
             fs::copy(folder.join(file), scene.temp.path().join("repo").join(file)).unwrap();
         }
     }
+    scene
+}
+
+/// Plays the scenario in the folder of that name.
+pub(crate) fn play(name: &str) {
+    let folder = folder().join(name);
+    let invocation = fs::read_to_string(folder.join("invocation")).expect("each folder has an invocation");
+    let scene = set(name, &folder, &invocation);
     let (mut terminal, mut results, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-    for line in invocation.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-        let words = words(line);
-        let (promised, words) = words.split_first().unwrap();
-        let (env, args): (Vec<&str>, Vec<&str>) = {
-            let at = words.iter().position(|word| !word.contains('=')).unwrap_or(words.len());
-            let (env, args) = words.split_at(at);
-            (env.iter().map(String::as_str).collect(), args.iter().map(String::as_str).collect())
-        };
-        let env: Vec<(&str, &str)> = env.iter().filter_map(|word| word.split_once('=')).collect();
-        let calls = scene.stage().calls().len();
-        let said = scene.call(&args, &env);
-        let shown = expected::redact(&said.text, scene.temp.path());
-        assert_eq!(&said.code, promised, "exit code of `{line}`:\n{shown}");
-        terminal.push(format!("$ kmt-run {}\n{shown}", args.join(" ")));
-        results.push(format!(
-            "$ kmt-run {}\n{}",
-            args.join(" "),
-            said.run.as_ref().map_or(String::new(), |run| {
-                expected::redact(&expected::results(run), scene.temp.path())
-            })
-        ));
-        counts.push(format!(
-            "$ kmt-run {}\n{}",
-            args.join(" "),
-            expected::counts(&scene.stage().calls()[calls..])
-        ));
-        if said.code == "killed" {
-            check::journal(&scene);
+    for text in invocation.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        if let Some(what) = text.strip_prefix("! ") {
+            meanwhile(&scene, what);
             continue;
         }
-        if let Some(run) = &said.run {
-            check::record(run, &said.code);
+        let line = line(text);
+        let args: Vec<&str> = line.args.iter().map(String::as_str).collect();
+        let env: Vec<(&str, &str)> =
+            line.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let calls = scene.stage().calls().len();
+        let said = scene.call(&args, &env);
+        let redact = |text: &str| expected::redact(text, scene.temp.path());
+        assert_eq!(said.code, line.promised, "exit code of `{text}`:\n{}", redact(&said.text));
+        let prompt = format!("$ kmt-run {}\n", args.join(" "));
+        terminal.push(format!("{prompt}{}", redact(&said.text)));
+        let told = said.run.as_deref().map(expected::results).unwrap_or_default();
+        results.push(format!("{prompt}{}", redact(&told)));
+        counts.push(format!("{prompt}{}", expected::counts(&scene.stage().calls()[calls..])));
+        check::tame(&said.text);
+        check::journal(&scene);
+        if let Some(run) = said.run.as_ref().filter(|_| said.code != "killed") {
+            check::record(&scene, run, &said.code);
+            check::junit(&scene, &args);
+            check::secrets(run, &said.text, &env);
         }
-        check::order(&scene);
+        if line.orderly {
+            check::order(&scene);
+        }
     }
-    if !invocation.contains("# leaves machines") {
+    if !invocation.contains("# nothing is removed") {
         scene.strike();
     }
     expected::compare(&folder.join("expected/terminal"), &terminal);

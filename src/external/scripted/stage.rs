@@ -104,7 +104,15 @@ impl Stage {
         let refused = |r: &&super::Refusal| r.call == call && count >= r.from && count - r.from < r.times;
         match self.script.refusal.iter().find(refused) {
             Some(refusal) => {
-                Err(Error::new("the script", call, subject, refusal.class, &refusal.words).hint("mend it"))
+                let operation = match call {
+                    "facts" | "state" => "look at",
+                    "owned" => "list the domains of",
+                    "create-overlay" => "make the overlay of",
+                    "make-key" => "make",
+                    "connect" => "log in to",
+                    call => call,
+                };
+                Err(Error::new("libvirt", operation, subject, refusal.class, &refusal.words).hint("mend it"))
             }
             None => Ok(()),
         }
@@ -186,7 +194,7 @@ impl Stage {
     }
 
     /// Changes a domain, if it is still there.
-    pub(in crate::external) fn change(&self, name: &str, change: impl FnOnce(&mut Domain)) {
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut Domain)) {
         if let Some(mut domain) = self.domain(name) {
             change(&mut domain);
             self.put(&domain);
@@ -194,7 +202,7 @@ impl Stage {
     }
 
     /// Ends and forgets a domain: its guest's processes and files too.
-    pub(in crate::external) fn forget(&self, name: &str) {
+    pub fn forget(&self, name: &str) {
         let _ = fs::remove_file(self.file(name));
         end_processes(&self.guest(name));
         let _ = fs::remove_dir_all(self.guest(name));
@@ -253,12 +261,19 @@ pub(in crate::external) fn processes(root: &Path) -> Vec<Pid> {
     ours.into_iter().filter_map(Pid::from_raw).collect()
 }
 
-/// Ends all processes of a guest at once: stopped first, so that none sees another end.
+/// Ends all processes of a guest at once: stopped first, so that none sees another end. Waits until none is left.
 pub(in crate::external) fn end_processes(root: &Path) {
-    for signal in [Signal::STOP, Signal::KILL] {
-        for process in processes(root) {
-            let _ = kill_process(process, signal);
+    for _ in 0..200 {
+        let left = processes(root);
+        if left.is_empty() {
+            return;
         }
+        for signal in [Signal::STOP, Signal::KILL] {
+            for process in &left {
+                let _ = kill_process(*process, signal);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
