@@ -411,10 +411,9 @@ impl Conductor<'_> {
             return;
         }
         let id = held.record.id.clone();
-        let marked = self.mark(&id, Progress::Spoiled);
         let removed = remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), held.lease).await;
         self.capacity.gone(held.record.memory_mib);
-        if let Err(failure) = marked.and(removed) {
+        if let Err(failure) = removed {
             let message = format!("{}; the next command tries again", one_line(&failure));
             self.record.emit(Event::Warning { subject: id, message });
         }

@@ -1,10 +1,12 @@
 //! Keys of a stack and the OpenSSH configuration that uses them. Nothing is shared between stacks.
 
 use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{StackRecord, write_atomically};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::external::transport::Transport;
 
 /// OpenSSH client configuration of a stack.
@@ -12,6 +14,10 @@ pub(super) const CONFIG: &str = "ssh_config";
 const KNOWN_HOSTS: &str = "known_hosts";
 const LOGIN: &str = "keys";
 const KEY: &str = "id_ed25519";
+/// Ending of a folder whose keys are being made.
+const UNFINISHED: &str = "new";
+/// How long to wait between two looks at keys that somebody else makes.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A private key file and its public line.
 #[derive(Debug, Clone)]
@@ -31,28 +37,61 @@ impl Keys {
         Keys::at(&stack.join(LOGIN), transport).await
     }
 
-    /// The key pair in `folder`, made if there is none. Two processes may come at once: the folder appears
-    /// whole, by a rename, and the first one wins.
+    /// The key pair in `folder`, made if there is none. Two processes may come at once: one makes it, the other
+    /// waits; the folder appears whole, by a rename.
     ///
     /// # Errors
     /// The key cannot be made or read.
     pub async fn at(folder: &Path, transport: &dyn Transport) -> Result<Keys> {
         if !folder.exists() {
-            let beside = folder.with_extension(format!("new-{}", uuid::Uuid::new_v4().simple()));
-            super::create_private(&beside)?;
-            let made = transport.make_key(&beside.join(KEY)).await;
-            if made.is_err() || std::fs::rename(&beside, folder).is_err() {
+            let _right = right_to_make(folder).await?;
+            let beside = folder.with_extension(UNFINISHED);
+            if !folder.exists() {
+                // What a maker left who was killed.
                 let _ = std::fs::remove_dir_all(&beside);
+                super::create_private(&beside)?;
+                transport.make_key(&beside.join(KEY)).await?;
+                std::fs::rename(&beside, folder).map_err(|error| Failure::file("write", folder, &error))?;
             }
-            made?;
         }
         let private = folder.join(KEY);
         let public = folder.join(format!("{KEY}.pub"));
-        let text = std::fs::read_to_string(&public)
-            .map_err(|error| crate::error::Failure::file("read", &public, &error))?;
+        let text =
+            std::fs::read_to_string(&public).map_err(|error| Failure::file("read", &public, &error))?;
         let public = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
         Ok(Keys { private, public })
     }
+}
+
+/// The right to make the keys in `folder`: ends with its holder.
+async fn right_to_make(folder: &Path) -> Result<File> {
+    loop {
+        if let Some(right) = try_right(folder)? {
+            return Ok(right);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn try_right(folder: &Path) -> Result<Option<File>> {
+    let path = folder.with_extension("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| Failure::file("open", &path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Failure::file("lock", &path, &error)),
+    }
+}
+
+/// Removes login keys that nobody makes any more.
+pub(super) fn sweep(stack: &Path) -> Result<()> {
+    let folder = stack.join(LOGIN);
+    let beside = folder.with_extension(UNFINISHED);
+    if beside.exists() && try_right(&folder)?.is_some() {
+        super::remove::remove_folder(&beside)?;
+    }
+    Ok(())
 }
 
 /// Rewrites the client configuration and the known hosts from the record.

@@ -7,7 +7,8 @@ use crate::settings::Home;
 use super::record::{Owner, Progress};
 use super::{Lease, Stack};
 
-/// Takes away a machine whose lease is held: domain, files, lease file, record, in this order.
+/// Takes away a machine whose lease is held: domain, files, record, in this order. It is written down as
+/// spoiled first, so that a later command finishes what a killed one began.
 ///
 /// # Errors
 /// The hypervisor or the file system refused; the record stays, and the next command tries again.
@@ -17,6 +18,9 @@ pub async fn remove_machine(
     hypervisor: &dyn Hypervisor,
     lease: Lease,
 ) -> Result<()> {
+    stack.change(|record| {
+        record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = Progress::Spoiled);
+    })?;
     hypervisor.remove(&stack.domain_name(machine)).await?;
     remove_folder(&stack.machine_folder(machine))?;
     stack.change(|record| record.machines.remove(machine))?;
@@ -24,7 +28,7 @@ pub async fn remove_machine(
     Ok(())
 }
 
-fn remove_folder(folder: &std::path::Path) -> Result<()> {
+pub(super) fn remove_folder(folder: &std::path::Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Failure::file("remove", folder, &error))
@@ -43,6 +47,7 @@ fn remove_folder(folder: &std::path::Path) -> Result<()> {
 pub async fn sweep(home: &Home, hypervisor: &dyn Hypervisor) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for stack in Stack::all(home)? {
+        super::keys::sweep(&stack.folder)?;
         for machine in stack.record()?.machines.values() {
             let unwanted = machine.progress != Progress::Ready || machine.owner == Owner::ThrowAway;
             if !unwanted {

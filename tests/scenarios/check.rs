@@ -1,0 +1,128 @@
+//! What holds after every call of `kmt-run`, whatever the scenario.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use kmt_reporters::model::Run;
+use kmt_run::external::scripted::{Power, Stage};
+use serde_json::Value;
+
+use crate::scene::Scene;
+
+/// Machines written down in all stacks, as names of domains, with their records; folders of machines beside.
+fn recorded(scene: &Scene) -> (Vec<(String, Value)>, BTreeSet<String>) {
+    let (mut machines, mut folders) = (Vec::new(), BTreeSet::new());
+    for stack in folders_in(&scene.home().join("stacks")) {
+        let Ok(text) = fs::read(stack.join("stack.json")) else { continue };
+        let record: Value = serde_json::from_slice(&text).unwrap();
+        let short = record["uuid"].as_str().unwrap()[..8].to_owned();
+        for (id, machine) in record["machines"].as_object().unwrap() {
+            machines.push((format!("kmt-{short}-{id}"), machine.clone()));
+        }
+        let below = folders_in(&stack.join("machines"));
+        folders.extend(
+            below.iter().map(|f| format!("kmt-{short}-{}", f.file_name().unwrap().to_string_lossy())),
+        );
+    }
+    (machines, folders)
+}
+
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let listed = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    listed.filter(|path| path.is_dir()).collect()
+}
+
+/// After a crash: whatever exists is written down.
+pub(crate) fn journal(scene: &Scene) {
+    let (machines, folders) = recorded(scene);
+    let known: BTreeSet<String> = machines.into_iter().map(|(name, _)| name).collect();
+    let domains: BTreeSet<String> = scene.stage().domains().into_iter().map(|domain| domain.name).collect();
+    assert!(domains.is_subset(&known), "domains {domains:?} that the journal does not know: {known:?}");
+    assert!(folders.is_subset(&known), "folders {folders:?} that the journal does not know: {known:?}");
+}
+
+/// After an orderly end: what is written down is there, ready and complete, and nothing else is.
+pub(crate) fn order(scene: &Scene) {
+    let stage = scene.stage();
+    careful(&stage);
+    let (machines, folders) = recorded(scene);
+    for (name, machine) in &machines {
+        assert_eq!(machine["progress"], "ready", "{name}");
+        assert_eq!(machine["owner"], "run", "{name}");
+        for file in stage.domain(name).expect("a machine has its domain").files {
+            assert!(file.is_file(), "{} is gone under a running machine", file.display());
+        }
+    }
+    let known: BTreeSet<String> = machines.into_iter().map(|(name, _)| name).collect();
+    let domains = stage.domains();
+    assert_eq!(domains.iter().map(|d| d.name.clone()).collect::<BTreeSet<_>>(), known, "domains and records");
+    assert_eq!(folders, known, "folders and records");
+    assert!(domains.iter().all(|domain| domain.power == Power::On), "{domains:?}");
+    assert!(!stage.busy(), "a process of a guest is left");
+    leases(scene);
+    litter(&scene.home());
+    litter(&scene.temp.path().join("stage/guests"));
+}
+
+fn careful(stage: &Stage) {
+    let violations = stage.violations();
+    assert!(violations.is_empty(), "careless: {violations:#?}");
+}
+
+/// Nobody holds a machine.
+fn leases(scene: &Scene) {
+    for stack in folders_in(&scene.home().join("stacks")) {
+        for lease in fs::read_dir(stack.join("leases")).into_iter().flatten().flatten() {
+            File::open(lease.path()).unwrap().try_lock().expect("a lease is held");
+        }
+    }
+}
+
+/// No temporary name is left anywhere.
+fn litter(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is = name.contains(".new")
+            || name.contains(".latest-")
+            || name.ends_with(".tmp")
+            || name.ends_with('~');
+        assert!(!is, "left over: {}", path.display());
+        if path.is_dir() && !path.is_symlink() {
+            litter(&path);
+        }
+    }
+}
+
+/// The reports of a run that ended are whole and agree.
+pub(crate) fn record(run: &Path, code: &str) {
+    let log = std::io::BufReader::new(File::open(run.join("events.jsonl")).unwrap());
+    let model = Run::from_log(log).unwrap();
+    assert!(model.ended.is_some(), "the log has no end");
+    assert_eq!(model.exit_code().to_string(), code, "the log gives another exit code");
+    let summary: Value = serde_json::from_slice(&fs::read(run.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["exit_code"].to_string(), code, "the summary says another exit code");
+    let junit = fs::read_to_string(run.join("junit.xml")).unwrap();
+    assert!(junit.trim_end().ends_with("</testsuites>"), "junit.xml is cut");
+    let cells = summary["cells"].as_array().unwrap().iter();
+    let packages = cells.flat_map(|cell| cell["packages"].as_array().unwrap());
+    for test in packages.flat_map(|package| package["tests"].as_array().unwrap()) {
+        let name = test["test"].as_str().unwrap();
+        assert!(name.is_empty() || junit.contains(&format!("name=\"{name}\"")), "`{name}` is not in JUnit");
+    }
+}
+
+/// After `stack destroy --all`: no domain, no guest, no stack, no process.
+pub(crate) fn nothing_left(scene: &Scene) {
+    let stage = scene.stage();
+    careful(&stage);
+    assert!(stage.domains().is_empty(), "{:?}", stage.domains());
+    assert!(!stage.busy(), "a process of a guest is left");
+    for folder in ["home/stacks", "stage/guests", "stage/domains"] {
+        let left: Vec<_> =
+            fs::read_dir(scene.temp.path().join(folder)).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{folder}: {left:?}");
+    }
+    litter(&scene.home());
+}
