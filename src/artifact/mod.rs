@@ -2,7 +2,7 @@
 //!
 //! Owns the cache of built binaries ([`build()`]), the set of files that a guest needs ([`ArtifactSet`]) and
 //! their way into a guest's store ([`ship()`]). Does not own compilers (`external/builder`), connections
-//! (`external/transport`) or what is run. To ship another kind of file, add it to [`layout`]; to build
+//! (`external/transport`) or what is run. To ship another kind of file, add it to `layout`; to build
 //! with another tool, add a builder.
 
 mod build;

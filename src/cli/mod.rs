@@ -200,6 +200,9 @@ pub enum Images {
         /// All images of this matrix.
         #[arg(long, value_name = "FILE")]
         matrix: Option<PathBuf>,
+        /// Build again from today's packages what is there already.
+        #[arg(long)]
+        force: bool,
     },
     /// List images that are on this machine.
     Ls {

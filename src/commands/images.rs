@@ -22,12 +22,12 @@ pub(super) async fn images(command: &cli::Images, wishes: &Wishes, open: Open<'_
     let world = open(&settings);
     let store = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
     match command {
-        cli::Images::Build { names, matrix } => build(names, matrix.as_deref(), &store).await,
+        cli::Images::Build { names, matrix, force } => build(names, matrix.as_deref(), *force, &store).await,
         cli::Images::Ls { format } => list(&store, *format),
     }
 }
 
-async fn build(names: &[String], matrix: Option<&Path>, store: &ImageStore) -> Result<u8> {
+async fn build(names: &[String], matrix: Option<&Path>, force: bool, store: &ImageStore) -> Result<u8> {
     let catalogue = catalogue()?;
     let mut requests: Vec<ImageRequest> = Vec::new();
     for name in names {
@@ -44,7 +44,9 @@ async fn build(names: &[String], matrix: Option<&Path>, store: &ImageStore) -> R
     }
     for request in &requests {
         let begun = std::time::Instant::now();
-        let image = store.ensure(request, &|progress| tell(&progress)).await?;
+        let told = |progress: ImageProgress| tell(&progress);
+        let image =
+            if force { store.rebuild(request, &told).await? } else { store.ensure(request, &told).await? };
         say(&format!(
             "{:>12} [{:>7.3}s] {} {}",
             "Image",

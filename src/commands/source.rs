@@ -173,13 +173,8 @@ fn cells_of_stack(catalogue: &Catalogue, settings: &Settings, stack: &str) -> Re
             id => catalogue.platform(id),
         };
         let Some(platform) = userland else { continue };
-        let cell = Cell {
-            id: machine.cell.clone(),
-            distro: platform.distro.clone(),
-            distro_version: platform.version.clone(),
-            vcpu: machine.vcpu,
-            memory_mib: machine.memory_mib,
-        };
+        let (vcpu, memory_mib) = (machine.vcpu, machine.memory_mib);
+        let cell = Cell { vcpu, memory_mib, ..Cell::on(platform, machine.cell.clone()) };
         if !cells.iter().any(|known| known.id == cell.id) {
             cells.push(cell);
         }

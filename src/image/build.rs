@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ImageError;
@@ -28,6 +29,7 @@ pub(super) struct Site<'a> {
     pub(super) work: PathBuf,
     pub(super) tools: &'a dyn DebianTools,
     tell: Tell<'a>,
+    claim: Claim,
 }
 
 /// What a build made: files by role, the packages they came from.
@@ -55,11 +57,18 @@ impl Site<'_> {
         move |source| ImageError::Build { part, step, source: Box::new(source) }
     }
 
+    /// Runs what blocks; it keeps the claim until it ends, even where the build was given up.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
     ) -> Result<T, ImageError> {
-        blocking(work).await
+        let claim = self.claim.clone();
+        blocking(move || {
+            let done = work();
+            drop(claim);
+            done
+        })
+        .await
     }
 
     async fn make(&self) -> Result<Made, ImageError> {
@@ -89,9 +98,10 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// The right to build one artefact: an advisory lock that ends with its holder, however that ends.
+/// The right to build one artefact: an advisory lock that ends with its last holder, however that ends.
+#[derive(Clone)]
 pub(super) struct Claim {
-    _file: File,
+    _file: Arc<File>,
 }
 
 /// Waits until nobody else builds `part`; says so once.
@@ -115,7 +125,7 @@ fn try_claim(images: &Path, slug: &str) -> Result<Option<Claim>, ImageError> {
     let options = File::options().read(true).write(true).create(true).truncate(false).open(&file);
     let opened = options.map_err(ImageError::io("open", &file))?;
     match opened.try_lock() {
-        Ok(()) => Ok(Some(Claim { _file: opened })),
+        Ok(()) => Ok(Some(Claim { _file: Arc::new(opened) })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(ImageError::io("lock", &file)(error)),
     }
@@ -138,19 +148,40 @@ pub(super) async fn sweep(images: &Path, tools: &dyn DebianTools) -> Result<(), 
     Ok(())
 }
 
-async fn remove(tools: &dyn DebianTools, tree: &Path) -> Result<(), ImageError> {
-    let failed = |source| {
-        let (part, source) = (tree.display().to_string(), Box::new(source));
-        ImageError::Build { part, step: "clean up", source }
-    };
-    tools.remove(tree).await.map_err(failed)
+/// Clears away what stopped builds of `parts` left, once their last blocking step let go; does not wait long. What
+/// remains then, the next build removes.
+pub(super) async fn settle(images: &Path, tools: &dyn DebianTools, parts: &[&Part]) {
+    for _ in 0..10 {
+        let swept = sweep(images, tools).await;
+        if swept.is_err() || !parts.iter().any(|part| images.join("work").join(part.slug()).exists()) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
-/// Builds `part`, whose claim is held, into the store.
+/// Removes a work folder. Tools that outlived their killed builder may still be writing there for a moment.
+async fn remove(tools: &dyn DebianTools, tree: &Path) -> Result<(), ImageError> {
+    let mut tries = 0;
+    loop {
+        match tools.remove(tree).await {
+            Ok(()) => return Ok(()),
+            Err(_) if tries < 10 => tries += 1,
+            Err(source) => {
+                let (part, source) = (tree.display().to_string(), Box::new(source));
+                return Err(ImageError::Build { part, step: "clean up", source });
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Builds `part`, whose claim is handed over, into the store.
 pub(super) async fn build(
     images: &Path,
     tools: &dyn DebianTools,
     part: &Part,
+    claim: Claim,
     tell: Tell<'_>,
 ) -> Result<Manifest, ImageError> {
     tell(ImageProgress::Started { part: part.slug() });
@@ -158,7 +189,7 @@ pub(super) async fn build(
     let work = images.join("work").join(part.slug());
     remove(tools, &work).await?;
     fs::create_dir_all(&work).map_err(ImageError::io("make", &work))?;
-    let site = Site { part, work, tools, tell };
+    let site = Site { part, work, tools, tell, claim };
     let made = match site.make().await {
         Ok(made) => store(images, &site, made).await,
         Err(error) => Err(error),
@@ -174,7 +205,7 @@ pub(super) async fn build(
 async fn store(images: &Path, site: &Site<'_>, made: Made) -> Result<Manifest, ImageError> {
     site.step("store");
     let (images, part) = (images.to_owned(), site.part.clone());
-    blocking(move || {
+    site.blocking(move || {
         let objects = Objects::new(&images);
         let mut manifest = Manifest {
             schema: SCHEMA,

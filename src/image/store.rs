@@ -178,8 +178,8 @@ impl ImageStore {
             self.artefact(request, &kernel, wish, tell)
         );
         if both.is_err() {
-            // The other of the two was stopped halfway. What cannot be removed now, the next build removes.
-            let _ = self.sweep().await;
+            // The other of the two was stopped halfway.
+            build::settle(&self.images, &*self.tools, &[&rootfs, &kernel]).await;
         }
         let (rootfs, kernel) = both?;
         self.image(request, &rootfs, &kernel)
@@ -206,9 +206,7 @@ impl ImageStore {
             return Ok(manifest);
         }
         build::sweep(&self.images, &*self.tools).await?;
-        let built = build::build(&self.images, &*self.tools, part, tell).await;
-        drop(claim);
-        built
+        build::build(&self.images, &*self.tools, part, claim, tell).await
     }
 
     /// The manifest of an artefact whose files are all right; a damaged one is told and taken as missing.

@@ -27,6 +27,19 @@ pub struct Cell {
     pub memory_mib: u32,
 }
 
+impl Cell {
+    /// A cell of default size on the userland of `platform`.
+    pub fn on(platform: &Platform, id: CellId) -> Cell {
+        Cell {
+            id,
+            distro: platform.distro.clone(),
+            distro_version: platform.version.clone(),
+            vcpu: DEFAULT_VCPU,
+            memory_mib: DEFAULT_MEMORY_MIB,
+        }
+    }
+}
+
 /// Virtual processors of a machine nobody sized.
 pub const DEFAULT_VCPU: u32 = 2;
 /// Memory in MiB of a machine nobody sized.

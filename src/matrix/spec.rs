@@ -6,7 +6,7 @@
 use kmt_reporters::event::{Arch, CellId, Location};
 
 use super::catalogue::Catalogue;
-use super::{Cell, Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
+use super::{Cell, Complaint};
 use crate::error::nearest;
 
 /// A distribution's image, or a kernel on somebody's userland.
@@ -134,13 +134,8 @@ fn distro(
     if !platform.arches.contains(&arch) {
         return Err(Complaint::new(format!("`{}` does not exist for {arch} (in `{text}`)", platform.id)));
     }
-    Ok(Cell {
-        id: CellId { location, ..CellId::local(&platform.id, &platform.kernel, arch) },
-        distro: platform.distro.clone(),
-        distro_version: platform.version.clone(),
-        vcpu: DEFAULT_VCPU,
-        memory_mib: DEFAULT_MEMORY_MIB,
-    })
+    let id = CellId { location, ..CellId::local(&platform.id, &platform.kernel, arch) };
+    Ok(Cell::on(platform, id))
 }
 
 fn custom(
@@ -160,14 +155,13 @@ fn custom(
             "custom kernel `{version}` does not exist for {arch} (in `{text}`)"
         )));
     }
-    let userland = catalogue.platform(&kernel.userland);
-    Ok(Cell {
-        id: CellId { location, ..CellId::local("custom", &kernel.version, arch) },
-        distro: userland.map_or_else(String::new, |p| p.distro.clone()),
-        distro_version: userland.map_or_else(String::new, |p| p.version.clone()),
-        vcpu: DEFAULT_VCPU,
-        memory_mib: DEFAULT_MEMORY_MIB,
-    })
+    let Some(userland) = catalogue.platform(&kernel.userland) else {
+        return Err(Complaint::new(format!(
+            "custom kernel `{version}` names an unknown userland `{}`",
+            kernel.userland
+        )));
+    };
+    Ok(Cell::on(userland, CellId { location, ..CellId::local("custom", &kernel.version, arch) }))
 }
 
 #[cfg(test)]

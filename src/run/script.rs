@@ -2,7 +2,8 @@
 //!
 //! Fixed POSIX text; everything that varies arrives on standard input, one value a line, escaped for
 //! `printf %b`: no value is ever part of a command. What the script says itself stands behind a record
-//! separator and a nonce that a test cannot know.
+//! separator and a nonce that a test cannot know. What a binary leaves behind is found by its process group, and
+//! by a variable in its environment where it made a session of its own.
 
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +47,16 @@ if [ "$list" = yes ]; then
   "$binary" -test.list "$pattern" </dev/null
   say listed $?
 fi
-setsid sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$pidfile" "$binary" "$@" </dev/null
+mark=KMT_SHARD=$(cat /proc/sys/kernel/random/uuid)
+setsid env "$mark" sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$pidfile" "$binary" "$@" </dev/null
 status=$?
 group=$(cat "$pidfile")
 leaked=0
 if kill -0 "-$group" 2>/dev/null; then leaked=1; kill -KILL "-$group" 2>/dev/null; fi
+for found in $(grep -lsF "$mark" /proc/[0-9]*/environ); do
+  process=${found%/environ}
+  if kill -KILL "${process#/proc/}" 2>/dev/null; then leaked=1; fi
+done
 rm -f "$pidfile"
 say exited "$status" "$leaked"
 "#;
@@ -240,9 +246,11 @@ mod tests {
 
     #[test]
     fn a_process_left_behind_is_seen_and_ended() {
-        let pieces = carry_out(&order("/bin/sh", &["-c", "sleep 600 & echo left"]));
-        assert_eq!(text(&pieces), "left\n");
-        assert_eq!(pieces.last(), Some(&Piece::Said(Said::Exited(0, true))));
+        for left in ["sleep 600 & echo left", "setsid sleep 600 & echo left"] {
+            let pieces = carry_out(&order("/bin/sh", &["-c", left]));
+            assert_eq!(text(&pieces), "left\n");
+            assert_eq!(pieces.last(), Some(&Piece::Said(Said::Exited(0, true))), "{left}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What everything means: files, environment, profiles, paths; each value knows where it comes from.
 //!
 //! Owns `kmt.toml`, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
-//! tested (`matrix`). To add a setting: a field in [`file`], its default here, its line in `config show`.
+//! tested (`matrix`). To add a setting: a field in `file`, its default here, its line in `config show`.
 
 pub mod file;
 pub mod home;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use regex::Regex;
@@ -81,7 +81,7 @@ fn compile(folder: &Path) {
     );
     fs::write(folder.join("kmt.toml"), config).unwrap();
     for package in PACKAGES {
-        let target = folder.join("tests").join(package);
+        let target: PathBuf = folder.join("tests").join(package).components().collect();
         fs::create_dir_all(&target).unwrap();
         let output = Command::new("go")
             .args(["test", "-c", "-o"])

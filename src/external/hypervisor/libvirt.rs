@@ -6,7 +6,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kmt_reporters::event::Arch;
@@ -23,6 +24,8 @@ use crate::external::{self, Class, Error};
 
 /// How long any one call may take; a first definition probes QEMU and may need a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long closing the connection may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// What helps when the daemon does not answer.
 const START_HINT: &str = "`cargo xtask setup` starts it; by hand, as root: `virtlogd -d; libvirtd -d`";
 
@@ -31,7 +34,9 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 /// The real hypervisor of one host.
 #[derive(Debug)]
 pub struct Libvirt {
-    jobs: mpsc::Sender<Job>,
+    /// Gone only while this is dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
     uri: String,
     cache: PathBuf,
     qemu_user: OnceCell<Option<(u32, u32)>>,
@@ -68,14 +73,20 @@ impl Libvirt {
         let mut worker = Worker { uri: uri.clone(), connection: None };
         // The thread ends with the last sender; a machine that cannot make one cannot run tests either, and
         // the first question then says that nobody answers.
-        let _ = std::thread::Builder::new().name("libvirt".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("libvirt".to_owned()).spawn(move || {
             virt::error::clear_error_callback();
             while let Ok(job) = queue.recv() {
                 job(&mut worker);
             }
             worker.drop_connection();
         });
-        Libvirt { jobs, uri, cache: cache.into(), qemu_user: OnceCell::new() }
+        Libvirt {
+            jobs: Some(jobs),
+            thread: thread.ok(),
+            uri,
+            cache: cache.into(),
+            qemu_user: OnceCell::new(),
+        }
     }
 
     /// Runs `work` on the thread.
@@ -95,7 +106,10 @@ impl Libvirt {
         });
         let gone =
             |why: &str| Error::new("libvirt", operation, subject, Class::Unreachable, why).hint(START_HINT);
-        self.jobs.send(job).map_err(|_| gone("its thread has ended"))?;
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if !sent {
+            return Err(gone("its thread has ended"));
+        }
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(Ok(result))) => result.map_err(|error| classed(operation, subject, &self.uri, &error)),
             Ok(_) => Err(gone("the connection broke")),
@@ -115,6 +129,22 @@ impl Libvirt {
             })
             .await
             .copied()
+    }
+}
+
+impl Drop for Libvirt {
+    /// Waits until the thread has closed its connection: were it still in libvirt while the process exits and
+    /// takes libraries down, memory would be corrupted. A call that hangs is not waited for.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + FAREWELL;
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        }
     }
 }
 

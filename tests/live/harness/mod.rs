@@ -7,6 +7,7 @@ mod told;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,15 @@ pub(crate) fn text(path: impl Into<PathBuf>) -> String {
 /// The id of a local cell: `debian_12/6.1` is `debian_12/6.1/x86_64` here.
 pub(crate) fn cell(platform_and_kernel: &str) -> String {
     format!("{platform_and_kernel}/{ARCH}")
+}
+
+/// Whether binaries of the Go that is here tell a subtest's end at once. Before 1.20 they tell it at the end of
+/// its top-level test, and never if they die before: nobody can know then that it passed.
+pub(crate) fn subtests_end_at_once() -> bool {
+    let output = Command::new("go").args(["env", "GOVERSION"]).output().expect("apt-get install golang-go");
+    let version = String::from_utf8(output.stdout).unwrap();
+    let minor = version.trim().split('.').nth(1).unwrap().trim_end_matches(|c: char| !c.is_ascii_digit());
+    minor.parse::<u32>().unwrap() >= 20
 }
 
 /// Names the next step of a story in its output, with the time since the first one.
