@@ -16,7 +16,7 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
         (r"kmt-[0-9a-f]{8}-", "kmt-<stack>-"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),
-        (r"\b[0-9a-f]{12}\b", "<digest>"),
+        (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "<digest>"),
         (r"\b\d+(\.\d+)? (KiB|B)\b", "<size>"),
         (r"\b[1-9]\d* bytes", "<size>"),
         (r"(after|for) \d+ s\b", "$1 <n> s"),

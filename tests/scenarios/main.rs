@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         trials.push(trial(format!("killed_at_every_step_of_{name}"), walk));
     }
     trials.push(trial("two_runs_at_once_share_no_machine".to_owned(), kill::two_at_once));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    scene::clear();
+    conclusion.exit_code()
 }
 
 fn trial(name: String, body: impl FnOnce() + Send + 'static) -> Trial {

@@ -45,8 +45,16 @@ pub(crate) struct Said {
 }
 
 /// Images as built once; every scene gets a copy.
+static IMAGES: OnceLock<TempDir> = OnceLock::new();
+
+/// Removes what outlives a scene.
+pub(crate) fn clear() {
+    if let Some(images) = IMAGES.get() {
+        fs::remove_dir_all(images.path()).unwrap();
+    }
+}
+
 fn images() -> &'static Path {
-    static IMAGES: OnceLock<TempDir> = OnceLock::new();
     let temp = IMAGES.get_or_init(|| Scene::with_images("", &["debian_12", "debian_13", "custom-6.12"]).temp);
     temp.path()
 }
@@ -178,8 +186,25 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What happens to all machines while no `kmt-run` looks.
+/// One byte of each image is another.
+fn spoil(folder: &Path) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            spoil(&path);
+        } else if path.extension().is_some_and(|ending| ending == "ext4") {
+            let mut bytes = fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
+/// What happens to images, or to all machines, while no `kmt-run` looks.
 fn meanwhile(scene: &Scene, what: &str) {
+    if what == "images-spoiled" {
+        return spoil(&scene.home().join("images"));
+    }
     let stage = scene.stage();
     for domain in stage.domains() {
         match what {
