@@ -84,7 +84,7 @@ fn compile(folder: &Path) {
         let target: PathBuf = folder.join("tests").join(package).components().collect();
         fs::create_dir_all(&target).unwrap();
         let output = Command::new("go")
-            .args(["test", "-c", "-o"])
+            .args(["test", "-c", "-ldflags=-w", "-o"])
             .arg(target.join("testsuite"))
             .arg(format!("{SUITE}/{package}"))
             .envs([("GO111MODULE", "off"), ("GOFLAGS", ""), ("CGO_ENABLED", "0"), ("GOPATH", GOPATH)])
