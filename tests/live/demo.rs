@@ -155,7 +155,8 @@ fn nothing_changed(home: &Home, demo: &str) {
             return;
         }
     }
-    panic!("besides the tests a run with nothing to do takes {best:?}");
+    let load = fs::read_to_string("/proc/loadavg").unwrap();
+    panic!("besides the tests a run with nothing to do takes {best:?} (load of this machine: {load})");
 }
 
 fn one_test(home: &Home) {

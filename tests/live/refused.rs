@@ -126,7 +126,8 @@ fn a_corrupt_image_is_found_out_and_never_booted() {
         assert!(told.kind("machine-defined").is_empty(), "it was booted");
         let trouble = &told.cell(&cell("debian_12/6.1"))["trouble"];
         assert_eq!(trouble["stage"], "image", "{trouble}");
-        println!("           {}", trouble["message"]);
+        let message = trouble["message"].as_str().unwrap();
+        assert!(message.contains("127.0.0.1:9") && message.contains("(hint: "), "{message}");
         home.nothing_left();
         ended
     };
