@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the gate, in groups.
 //!
-//! A group that fails does not hide the next ones. Each has a limit of its own, all of them share [`BUDGET`];
+//! A group that fails does not hide the next ones. Each has a limit of its own, all of them share [`LIMIT`];
 //! a group that runs past either is ended with everything it started, and counts as failed.
 
 use std::path::{Path, PathBuf};
@@ -11,8 +11,10 @@ use crate::packages::Need;
 use crate::process::{command, line, on_path, output, succeeds, within, words};
 use crate::{host, live, setup, tasks};
 
-/// What the whole gate may take.
+/// What the whole gate should take at most; more is said.
 const BUDGET: Duration = Duration::from_mins(45);
+/// When it is ended: a machine that does other work besides is slower, and no less right.
+const LIMIT: Duration = Duration::from_mins(80);
 
 /// How the images of the live tests are built; goes to `kmt-run`.
 const IMAGES: &[&str] = &["images", "build", "--matrix", "matrices/demo.toml"];
@@ -55,8 +57,8 @@ const GATE: &[Group] = &[
     group("unit", 15, Need::Test, unit, "every test that needs no machine, and doctests"),
     group("fixture", 5, Need::Run, fixture, "the Go module: gofmt, vet, compiles for amd64 and arm64"),
     group("images", 20, Need::Run, images, "the images of the live tests are there"),
-    group("live", 20, Need::Test, live, "real machines, as whoever calls this"),
-    group(USER, 15, Need::Test, live::as_ordinary_user, "the same live tests as an ordinary user made for it (root only)"),
+    group("live", 35, Need::Test, live, "real machines, as whoever calls this"),
+    group(USER, 35, Need::Test, live::as_ordinary_user, "the same live tests as an ordinary user made for it (root only)"),
 ];
 
 /// The group that is root's alone: who is no root is the ordinary user already, in `live`.
@@ -87,7 +89,7 @@ pub(crate) fn task(names: &[String], list: bool) -> Result<u8, String> {
     if names.is_empty() && !host::is_root() {
         println!("note: {} is no root, so the gate's half as root is not run", host::user_name());
     }
-    Ok(run(&chosen, BUDGET))
+    Ok(run(&chosen, LIMIT))
 }
 
 fn contents() -> String {
@@ -132,7 +134,7 @@ pub(crate) fn run(groups: &[&Group], budget: Duration) -> u8 {
         }
         outcomes.push(Outcome { name: group.name, took: start.elapsed(), result });
     }
-    println!("\n{}", summary(&outcomes, budget));
+    println!("\n{}", summary(&outcomes, BUDGET));
     u8::from(outcomes.iter().any(|outcome| outcome.result.is_err()))
 }
 
@@ -147,7 +149,8 @@ fn summary(outcomes: &[Outcome], budget: Duration) -> String {
         text += &format!("{name:<8} {word:<6} {:>7.1} s{}\n", took.as_secs_f64(), cause.unwrap_or_default());
         total += *took;
     }
-    text += &format!("{:<15} {:>7.1} s of {} s\n", "total", total.as_secs_f64(), budget.as_secs());
+    let over = if total > budget { ", over the budget" } else { "" };
+    text += &format!("{:<15} {:>7.1} s of {} s{over}\n", "total", total.as_secs_f64(), budget.as_secs());
     let failed = outcomes.iter().filter(|outcome| outcome.result.is_err()).count();
     text + &format!("{} passed, {failed} failed", outcomes.len() - failed)
 }
@@ -269,8 +272,8 @@ mod tests {
     fn a_failure_does_not_hide_the_next_group() {
         let bad = group("bad", 1, Need::Build, |_| Err("no luck\nmore".to_owned()), "");
         let good = group("good", 1, Need::Build, |_| Ok(()), "");
-        assert_eq!(run(&[&bad, &good], BUDGET), 1);
-        assert_eq!(run(&[&good], BUDGET), 0);
+        assert_eq!(run(&[&bad, &good], LIMIT), 1);
+        assert_eq!(run(&[&good], LIMIT), 0);
     }
 
     #[test]
