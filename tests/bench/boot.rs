@@ -130,7 +130,7 @@ fn qemu(work: &Path, image: &LocalImage, port: u16) -> Qemu {
     let drive = |id: &str, file: &Path, rest: &str| format!("file={},if=none,id={id},{rest}", file.display());
     let modules = image.modules.as_ref().unwrap();
     let child = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1024", "-nodefaults"])
+        .args(["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "1", "-m", "1024", "-nodefaults"])
         .args(["-no-user-config", "-display", "none", "-no-reboot", "-kernel"])
         .arg(&image.kernel)
         .arg("-initrd")

@@ -119,13 +119,13 @@ pub(super) async fn acceleration(arch: Arch, cache: &Path) -> external::Result<A
     let file = cache.join(format!("acceleration-{arch}.json"));
     if let Ok(text) = std::fs::read(&file)
         && let Ok(verdict) = serde_json::from_slice::<Verdict>(&text)
-        && verdict.schema == 1
+        && verdict.schema == 2
         && verdict.key == key
     {
         return Ok(verdict.acceleration);
     }
     let acceleration = climb(arch, cache).await?;
-    let verdict = Verdict { schema: 1, key, acceleration: acceleration.clone() };
+    let verdict = Verdict { schema: 2, key, acceleration: acceleration.clone() };
     if let Ok(bytes) = serde_json::to_vec(&verdict) {
         // Only speed is lost where it cannot be remembered.
         let _ = std::fs::write(&file, bytes);
@@ -164,8 +164,17 @@ async fn climb(arch: Arch, cache: &Path) -> external::Result<Acceleration> {
         let why = refused.clone().unwrap_or_default();
         Error::new("qemu", "run a guest with", emulator(arch), Class::Rejected, why)
     })?;
-    let notice = refused.map(|why| format!("{why}; using {}", accelerator.as_str().to_uppercase()));
+    let notice = refused.map(|why| format!("{why}; using {}", name_of(accelerator)));
     Ok(Acceleration { accelerator, cpu: cpu.to_owned(), notice })
+}
+
+/// What a user should know of an accelerator.
+fn name_of(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "KVM",
+        Accelerator::Hvf => "HVF",
+        Accelerator::Tcg => "TCG, one processor a machine",
+    }
 }
 
 #[cfg(test)]
