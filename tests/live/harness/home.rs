@@ -153,12 +153,15 @@ impl Home {
         left
     }
 
-    /// Control sockets of SSH connections.
-    fn sockets(&self) -> Vec<String> {
+    /// Where control sockets of SSH connections are.
+    fn socket_folder(&self) -> PathBuf {
         let digest = sha2::Sha256::digest(self.folder.as_os_str().as_encoded_bytes());
         let user = rustix::process::geteuid().as_raw();
-        let folder = PathBuf::from(format!("/tmp/kmt-{user}-{}", hex::encode(&digest[..4])));
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        PathBuf::from(format!("/tmp/kmt-{user}-{}", hex::encode(&digest[..4])))
+    }
+
+    fn sockets(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.socket_folder()).into_iter().flatten().flatten();
         entries.map(|entry| format!("control socket {}", entry.path().display())).collect()
     }
 }
@@ -166,6 +169,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         destroy_quietly(&self.folder);
+        let _ = fs::remove_dir(self.socket_folder());
         if std::thread::panicking() {
             println!("runs of the failed story: {}", self.folder.join("runs").display());
         } else {
