@@ -134,7 +134,7 @@ impl Go {
             let detail = if error.detail.is_empty() { "it matches no package" } else { &error.detail };
             let unknown = Error::new(SYSTEM, "find the package", pattern, Class::NotFound, detail);
             return match listing::nearest(pattern, &known) {
-                Some(near) => unknown.hint(format!("did you mean `./{near}`")),
+                Some(near) => unknown.hint(format!("did you mean `./{near}`?")),
                 None => unknown,
             };
         }
