@@ -187,7 +187,7 @@ async fn an_unknown_package_is_named_with_the_nearest() {
         assert_eq!((error.class, error.subject.as_str()), (Class::NotFound, pattern), "{failure}");
         assert_eq!(
             error.hint.as_deref(),
-            near.map(|near| format!("did you mean `{near}`")).as_deref(),
+            near.map(|near| format!("did you mean `{near}`?")).as_deref(),
             "{failure}"
         );
     }
