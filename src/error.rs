@@ -97,6 +97,19 @@ impl Failure {
         }
     }
 
+    /// The same in one line, for a record: message, causes, hints.
+    pub fn one_line(&self) -> String {
+        let mut text = self.message.clone();
+        for cause in &self.causes {
+            text.push_str(": ");
+            text.push_str(cause);
+        }
+        for hint in &self.hints {
+            text.push_str(&format!(" (hint: {hint})"));
+        }
+        text
+    }
+
     /// The text on standard error: one line of what, `caused by` lines, `hint:` lines.
     pub fn render(&self, color: Color) -> String {
         let mut text = String::new();

@@ -89,14 +89,7 @@ pub struct BootFailure {
 
 impl From<Failure> for BootFailure {
     fn from(failure: Failure) -> BootFailure {
-        let mut message = failure.message;
-        for cause in failure.causes {
-            message = format!("{message}: {cause}");
-        }
-        for hint in failure.hints {
-            message = format!("{message} (hint: {hint})");
-        }
-        BootFailure { phase: None, message, excerpt: Vec::new() }
+        BootFailure { phase: None, message: failure.one_line(), excerpt: Vec::new() }
     }
 }
 

@@ -113,7 +113,7 @@ impl Conductor<'_> {
     }
 
     fn failed(&self, cell: &Cell, stage: &str, failure: &Failure) {
-        let message = one_line(failure);
+        let message = failure.one_line();
         self.record.emit(Event::CellFailed { cell: cell.id.clone(), stage: stage.to_owned(), message });
     }
 
@@ -362,7 +362,7 @@ impl Conductor<'_> {
                 true
             }
             Err(error) => {
-                let message = one_line(&Failure::from(error));
+                let message = Failure::from(error).one_line();
                 self.record.emit(Event::ShipFailed { machine, cell: cell.id.clone(), message });
                 false
             }
@@ -421,7 +421,7 @@ impl Conductor<'_> {
     /// A machine could not be removed: it may still take its memory.
     fn still_there(&self, machine: &str, failure: &Failure) {
         self.capacity.given_up();
-        let message = format!("{}; the next command tries again", one_line(failure));
+        let message = format!("{}; the next command tries again", failure.one_line());
         self.record.emit(Event::Warning { subject: machine.to_owned(), message });
     }
 
@@ -464,17 +464,4 @@ fn port_was_taken(failure: &BootFailure) -> bool {
 
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A failure as one line: message, causes, hints.
-fn one_line(failure: &Failure) -> String {
-    let mut text = failure.message.clone();
-    for cause in &failure.causes {
-        text.push_str(": ");
-        text.push_str(cause);
-    }
-    for hint in &failure.hints {
-        text.push_str(&format!(" (hint: {hint})"));
-    }
-    text
 }
