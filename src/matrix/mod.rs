@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod file;
 pub mod spec;
+pub mod version;
 
 use kmt_reporters::event::CellId;
 
