@@ -180,9 +180,16 @@ async fn a_broken_stream_leaves_the_former_tree() {
     let mut world = World::new();
     let first = world.set(&[("pkg/a/testsuite", "binary")]);
     ship(&first, &world.guest, &world.store).await.unwrap();
-    let large = "x".repeat(3_000_000);
+    // Nothing that gzip makes small.
+    let mut state = 1u32;
+    let large: String = (0..3_000_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'0' + u8::try_from(state >> 26).unwrap())
+        })
+        .collect();
     let second = world.set(&[("pkg/a/testsuite", "other"), ("pkg/a/testdata/large", &large)]);
-    for cut in [0, 1, 512, 5000, 100_000, 3_000_000] {
+    for cut in [0, 1, 512, 5000, 100_000, 2_000_000] {
         world.guest.cut_after = Some(cut);
         let error = ship(&second, &world.guest, &world.store).await.unwrap_err();
         assert_eq!(error.class, Class::Unreachable, "{cut}: {error}");
@@ -256,6 +263,18 @@ async fn a_file_that_changes_meanwhile_is_noticed() {
     let error = ship(&set, &world.guest, &world.store).await.unwrap_err();
     assert!(error.to_string().contains("it changed since it was read"), "{error}");
     assert_eq!(world.read("pkg/a/testsuite"), None);
+}
+
+#[tokio::test]
+async fn a_guest_without_gzip_is_sent_a_plain_stream() {
+    let mut world = World::new();
+    let set = world.set(&[("pkg/a/testsuite", &"z".repeat(500_000))]);
+    let packed = ship(&set, &world.guest, &world.store).await.unwrap();
+    fs::remove_dir_all(world.folder.path().join("var")).unwrap();
+    world.guest.before = "command() { return 1; }; gzip() { return 1; }";
+    let plain = ship(&set, &world.guest, &world.store).await.unwrap();
+    assert!(packed.bytes < 50_000 && plain.bytes > 500_000, "{packed:?} {plain:?}");
+    assert_eq!(world.read("pkg/a/testsuite").map(|text| text.len()), Some(500_000));
 }
 
 #[tokio::test]

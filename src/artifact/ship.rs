@@ -2,16 +2,17 @@
 //!
 //! A guest keeps blobs by their sha256; a tree is hard links to blobs below a folder of its own, and the
 //! layout root a symbolic link to that folder. One command asks what is missing; if something is, a second
-//! takes one tar stream, verifies it and swaps the link. A stream that breaks, or a disk that is full,
-//! leaves the former tree as it was.
+//! takes one tar stream (compressed where the guest can undo that: an emulated guest decrypts slower than it
+//! unpacks), verifies it and swaps the link. A stream that breaks, or a disk that is full, leaves the former
+//! tree as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::SyncIoBridge;
@@ -48,7 +49,7 @@ impl Store {
 /// What was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShipReport {
-    /// Bytes of the stream; 0 where the guest had everything.
+    /// Bytes of the stream, as compressed; 0 where the guest had everything.
     pub bytes: u64,
     /// Blobs in it.
     pub files: u32,
@@ -66,7 +67,7 @@ pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store)
     if !answer.ok() {
         return Err(refusal("say what it lacks", store, &answer));
     }
-    let Some(needed) = missing(&answer.text()).map_err(|line| {
+    let Some((needed, coding)) = missing(&answer.text()).map_err(|line| {
         Error::new(
             SYSTEM,
             "say what it lacks",
@@ -84,23 +85,37 @@ pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store)
         .map(|(_, file)| (*file).clone())
         .collect();
     let name = format!("{tree}-{}", uuid::Uuid::new_v4().simple());
-    send_tree(set, send, connection, store, &name).await
+    send_tree(Parcel { set: set.clone(), send, coding }, connection, store, &name).await
+}
+
+/// What one stream carries.
+struct Parcel {
+    set: ArtifactSet,
+    /// One file of each blob that the guest lacks.
+    send: Vec<ShipFile>,
+    coding: Coding,
+}
+
+/// How the stream is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Plain,
+    Gzip,
 }
 
 async fn send_tree(
-    set: &ArtifactSet,
-    send: Vec<ShipFile>,
+    parcel: Parcel,
     connection: &dyn Connection,
     store: &Store,
     name: &str,
 ) -> Result<ShipReport> {
-    let files = u32::try_from(send.len()).unwrap_or(u32::MAX);
-    let tree = tree_tar(set).map_err(|error| Error::io("this machine", "pack", &store.root, &error))?;
+    let files = u32::try_from(parcel.send.len()).unwrap_or(u32::MAX);
+    let unpack = match parcel.coding {
+        Coding::Plain => "cat",
+        Coding::Gzip => "gzip -d",
+    };
     let (mut writer, reader) = tokio::io::duplex(256 * 1024);
-    let packing = tokio::task::spawn_blocking(move || {
-        let packed = pack(&send, &tree, SyncIoBridge::new(&mut writer));
-        (packed, writer)
-    });
+    let packing = tokio::task::spawn_blocking(move || (parcel.write(SyncIoBridge::new(&mut writer)), writer));
     let packing = async move {
         let (packed, mut writer) = packing.await.map_err(io::Error::other)?;
         writer.shutdown().await?;
@@ -111,7 +126,7 @@ async fn send_tree(
     let mut counted = tokio_util::io::InspectReader::new(reader, move |bytes: &[u8]| {
         count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     });
-    let argv = ["sh", "-c", TAKE, "kmt-take", &store.blobs, &store.trees, &store.root, name];
+    let argv = ["sh", "-c", TAKE, "kmt-take", &store.blobs, &store.trees, &store.root, name, unpack];
     let feeding = async {
         let output = connection.feed(&argv, &mut counted).await;
         // The packer stops when nobody reads.
@@ -131,13 +146,15 @@ async fn send_tree(
     Ok(ShipReport { bytes: sent.load(Ordering::Relaxed), files })
 }
 
-/// The blobs that the guest lacks; `None` where it has the tree. An error is the line nobody understands.
-fn missing(answer: &str) -> std::result::Result<Option<BTreeSet<String>>, String> {
-    let mut needed = BTreeSet::new();
+/// The blobs that the guest lacks, and what it can unpack; `None` where it has the tree. An error is the line
+/// nobody understands.
+fn missing(answer: &str) -> std::result::Result<Option<(BTreeSet<String>, Coding)>, String> {
+    let (mut needed, mut coding) = (BTreeSet::new(), Coding::Plain);
     for line in answer.lines() {
         match line.split_once(' ') {
             None if line == "have" => return Ok(None),
-            None if line == "end" => return Ok(Some(needed)),
+            None if line == "gzip" => coding = Coding::Gzip,
+            None if line == "end" => return Ok(Some((needed, coding))),
             Some(("need", digest)) => drop(needed.insert(digest.to_owned())),
             _ => return Err(line.to_owned()),
         }
@@ -185,46 +202,58 @@ fn header(kind: tar::EntryType, size: u64, mode: u32, time: u64) -> tar::Header 
     header
 }
 
-/// Hard links to blobs, by way of a link `.store` that the guest makes for the moment.
-fn tree_tar(set: &ArtifactSet) -> io::Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for package in &set.packages {
-        let mut header = header(tar::EntryType::Directory, 0, 0o755, BLOB_TIME);
-        tar.append_data(&mut header, format!("{}/", package.workdir), io::empty())?;
+impl Parcel {
+    fn write(&self, out: impl Write) -> io::Result<()> {
+        let out = io::BufWriter::with_capacity(128 * 1024, out);
+        match self.coding {
+            Coding::Plain => self.pack(out)?.flush(),
+            Coding::Gzip => self.pack(GzEncoder::new(out, flate2::Compression::fast()))?.finish()?.flush(),
+        }
     }
-    for file in &set.files {
-        let mut header = header(tar::EntryType::Link, 0, 0o755, BLOB_TIME);
-        tar.append_link(&mut header, &file.dest, PathBuf::from(".store").join(&file.digest))?;
+
+    /// Blobs first, then the tree: hard links to them and to those that the guest has, which lie behind a link
+    /// `tree/.store` that the guest makes for the moment.
+    fn pack<W: Write>(&self, out: W) -> io::Result<W> {
+        let mut tar = tar::Builder::new(out);
+        let sums: String = self.send.iter().map(|file| format!("{0}  {0}\n", file.digest)).collect();
+        small(&mut tar, "sums", sums.as_bytes(), BLOB_TIME)?;
+        small(&mut tar, "stamp", b"", BLOB_TIME + 1)?;
+        for file in &self.send {
+            blob(&mut tar, file)?;
+        }
+        let new: BTreeSet<&str> = self.send.iter().map(|file| file.digest.as_str()).collect();
+        for package in &self.set.packages {
+            let mut header = header(tar::EntryType::Directory, 0, 0o755, BLOB_TIME);
+            tar.append_data(&mut header, format!("tree/{}/", package.workdir), io::empty())?;
+        }
+        for file in &self.set.files {
+            let place = if new.contains(file.digest.as_str()) { "blobs" } else { "tree/.store" };
+            let mut header = header(tar::EntryType::Link, 0, 0o755, BLOB_TIME);
+            tar.append_link(&mut header, format!("tree/{}", file.dest), format!("{place}/{}", file.digest))?;
+        }
+        for link in &self.set.links {
+            let mut header = header(tar::EntryType::Symlink, 0, 0o777, BLOB_TIME);
+            tar.append_link(&mut header, format!("tree/{}", link.dest), &link.target)?;
+        }
+        small(&mut tar, "complete", b"", BLOB_TIME)?;
+        tar.into_inner()
     }
-    for link in &set.links {
-        let mut header = header(tar::EntryType::Symlink, 0, 0o777, BLOB_TIME);
-        tar.append_link(&mut header, &link.dest, &link.target)?;
-    }
-    tar.into_inner()
 }
 
-fn pack(send: &[ShipFile], tree: &[u8], out: impl Write) -> io::Result<()> {
-    let mut tar = tar::Builder::new(io::BufWriter::with_capacity(128 * 1024, out));
-    let small = |tar: &mut tar::Builder<_>, name: &str, bytes: &[u8], time| {
-        let mut header = header(tar::EntryType::Regular, bytes.len() as u64, 0o644, time);
-        tar.append_data(&mut header, name, bytes)
+fn small<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8], time: u64) -> io::Result<()> {
+    let mut header = header(tar::EntryType::Regular, bytes.len() as u64, 0o644, time);
+    tar.append_data(&mut header, name, bytes)
+}
+
+fn blob<W: Write>(tar: &mut tar::Builder<W>, file: &ShipFile) -> io::Result<()> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot send `{}`: {error}", file.source.display()))
     };
-    let sums: String = send.iter().map(|file| format!("{}  {}\n", file.digest, file.digest)).collect();
-    small(&mut tar, "sums", sums.as_bytes(), BLOB_TIME)?;
-    small(&mut tar, "stamp", b"", BLOB_TIME + 1)?;
-    small(&mut tar, "tree.tar", tree, BLOB_TIME)?;
-    for file in send {
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot send `{}`: {error}", file.source.display()))
-        };
-        let content = File::open(&file.source).map_err(named)?;
-        if content.metadata().map_err(named)?.len() != file.size {
-            return Err(named(io::Error::other("it changed since it was read")));
-        }
-        // Blobs are executable: hard links share their mode, and no test minds.
-        let mut header = header(tar::EntryType::Regular, file.size, 0o755, BLOB_TIME);
-        tar.append_data(&mut header, format!("blobs/{}", file.digest), content).map_err(named)?;
+    let content = File::open(&file.source).map_err(named)?;
+    if content.metadata().map_err(named)?.len() != file.size {
+        return Err(named(io::Error::other("it changed since it was read")));
     }
-    small(&mut tar, "complete", b"", BLOB_TIME)?;
-    tar.into_inner()?.flush()
+    // Blobs are executable: hard links share their mode, and no test minds.
+    let mut header = header(tar::EntryType::Regular, file.size, 0o755, BLOB_TIME);
+    tar.append_data(&mut header, format!("blobs/{}", file.digest), content).map_err(named)
 }

@@ -135,11 +135,25 @@ pub fn phase_of(line: &str) -> Option<BootPhase> {
         Some(BootPhase::Kernel)
     } else if text.starts_with("kmt-init: network ") {
         Some(BootPhase::Network)
+    } else if text.strip_prefix("systemd[1]: Started ").is_some_and(is_ssh_server) {
+        Some(BootPhase::Sshd)
     } else if text.starts_with("kmt-init: ") || text.starts_with("systemd[1]: ") {
         Some(BootPhase::Init)
     } else {
         None
     }
+}
+
+/// Whether systemd's name of a unit, with or without its description, is that of an SSH server.
+fn is_ssh_server(unit: &str) -> bool {
+    const SERVERS: [&str; 5] = [
+        "ssh.service",
+        "sshd.service",
+        "SSH for kmt-run",
+        "OpenSSH server daemon",
+        "OpenBSD Secure Shell server",
+    ];
+    SERVERS.iter().any(|name| unit.starts_with(name))
 }
 
 #[cfg(test)]
@@ -153,6 +167,10 @@ mod tests {
         assert_eq!(phase_of("[    0.000000] Linux version 6.1.0-50-amd64"), Some(BootPhase::Kernel));
         assert_eq!(phase_of("kmt-init: network eth0 10.0.2.15/24"), Some(BootPhase::Network));
         assert_eq!(phase_of("[    1.2] systemd[1]: Hello"), Some(BootPhase::Init));
+        for server in ["ssh.service - SSH for kmt-run.", "OpenSSH server daemon.", "SSH for kmt-run."] {
+            assert_eq!(phase_of(&format!("[    3.4] systemd[1]: Started {server}")), Some(BootPhase::Sshd));
+        }
+        assert_eq!(phase_of("systemd[1]: Started sshd-keygen.service."), Some(BootPhase::Init));
         assert_eq!(phase_of("[    1.2] my Linux version is old"), None);
     }
 

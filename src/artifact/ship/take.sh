@@ -1,34 +1,31 @@
 # Takes a tar of missing blobs and the new tree, and puts the tree in place. Arguments: store, trees,
-# layout root, name of the new tree. Nothing is published before everything is there and verified.
+# layout root, name of the new tree, what undoes the coding of the stream (two words at most). Nothing is
+# published before everything is there and verified. An emulated guest pays 10 ms for each process.
 set -u
-store=$1 trees=$2 root=$3 tree=$4
+store=$1 trees=$2 root=$3 tree=$4 unpack=$5
 new=$trees/.new-$tree
 trap 'rm -rf "$new" "$root.new"' EXIT
 trap 'exit 15' HUP INT TERM PIPE
-mkdir -p "$new/blobs" "$new/tree" || exit 14
+mkdir -p "$store" "$new/blobs" "$new/tree" "${root%/*}" || exit 14
+# The tree is hard links to blobs; those that are here already lie behind this link.
+ln -s "$store" "$new/tree/.store" || exit 14
 # Some tars do not say that the disk is full: a second write does.
-tar -x -f - -C "$new" || { head -c 1000000 /dev/zero >"$new/probe"; exit 10; }
+$unpack | tar -x -f - -C "$new" || { head -c 1000000 /dev/zero >"$new/probe"; exit 10; }
 [ -f "$new/complete" ] || { echo "the stream ended early" >&2; exit 10; }
-if [ -s "$new/sums" ]; then
-  (cd "$new/blobs" && sha256sum -c ../sums) >"$new/verdicts" 2>&1 || { grep -v ': OK$' "$new/verdicts" | head -n 5 >&2; exit 11; }
-fi
-mv -f "$new/stamp" "$store/.stamp" || exit 12
-(cd "$new/blobs" && find . -type f -exec mv -f {} "$store/" \;) || exit 12
-# The tree is hard links to blobs, named relative to the folder that holds both.
-ln -s "$store" "$new/tree/.store" || exit 12
-(cd "$new/tree" && tar -x -f ../tree.tar) || exit 12
 rm -f "$new/tree/.store"
+if [ -s "$new/sums" ]; then
+  (cd "$new/blobs" && exec sha256sum -c ../sums) >"$new/verdicts" 2>&1 || { grep -v ': OK$' "$new/verdicts" | head -n 5 >&2; exit 11; }
+  mv -f "$new/stamp" "$store/.stamp" || exit 12
+  (cd "$new/blobs" && exec find . -type f -exec sh -c 'exec mv -f "$@" "$0"' "$store/" {} +) || exit 12
+fi
 mv "$new/tree" "$trees/$tree" || exit 12
-rm -f "$root.new"
-mkdir -p "${root%/*}" && ln -s "$trees/$tree" "$root.new" || exit 12
+[ ! -L "$root.new" ] || rm -f "$root.new"
+ln -s "$trees/$tree" "$root.new" || exit 12
 mv -T "$root.new" "$root" 2>/dev/null || { rm -f "$root" && mv "$root.new" "$root"; } || exit 12
 for old in "$trees"/*; do
   [ "$old" = "$trees/$tree" ] || rm -rf "$old"
 done
 # Blobs of other selections stay for the next ship, until room gets short.
-set -- $(df -Pk "$store" | tail -n 1)
-used=${5:-100%}
-if [ "${used%\%}" -ge 70 ] 2>/dev/null; then
-  find "$store" -type f ! -name .stamp -links 1 -exec rm -f {} \; 2>/dev/null
-fi
+df -Pk "$store" | { read -r _; read -r _ _ _ _ used _; [ "${used%\%}" -ge 70 ]; } 2>/dev/null &&
+  find "$store" -type f ! -name .stamp -links 1 -exec rm -f {} + 2>/dev/null
 echo published
