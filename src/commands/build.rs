@@ -120,7 +120,7 @@ async fn ship(
         say(&format!("{:>12} {} is in use by another kmt-run", "Skipped", machine.id));
         return Ok(());
     };
-    let route = Parts::route_of(stack, &source.settings.home, machine);
+    let route = Parts::route_of(stack, machine);
     let connection =
         tokio::time::timeout(world.deadlines.ready, world.transport.connect(&route)).await.map_err(
             |_| Failure::new(Kind::Infrastructure, format!("machine `{}` does not answer", machine.id)),

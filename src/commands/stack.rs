@@ -89,8 +89,6 @@ async fn destroy(settings: &Settings, world: &World, name: Option<&str>, all: bo
             if machines == 1 { "" } else { "s" }
         ));
     }
-    // Only an empty folder goes: one that is in use by another run stays.
-    let _ = std::fs::remove_dir(settings.home.sockets());
     Ok(0)
 }
 

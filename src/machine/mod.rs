@@ -24,7 +24,6 @@ use crate::external::hypervisor::{
 use crate::external::transport::{Connection, Route, Transport};
 use crate::external::{self, Class};
 use crate::image::LocalImage;
-use crate::settings::Home;
 use crate::stack::{Keys, MachineRecord, Stack};
 use console::ConsoleTap;
 pub use deadlines::Deadlines;
@@ -55,8 +54,6 @@ pub struct Parts<'a> {
     pub hypervisor: &'a dyn Hypervisor,
     /// Reaches it.
     pub transport: &'a dyn Transport,
-    /// Where control sockets go.
-    pub home: &'a Home,
     /// Takes the facts.
     pub sink: &'a dyn EventSink,
     /// How long each phase may take.
@@ -116,18 +113,18 @@ pub fn made_of(image: &LocalImage, network: GuestNetwork, vcpu: u32, memory_mib:
 
 impl Parts<'_> {
     /// How the machine of `record` is reached.
-    pub fn route_of(stack: &Stack, home: &Home, record: &MachineRecord) -> Route {
+    pub fn route_of(stack: &Stack, record: &MachineRecord) -> Route {
         Route {
             alias: record.id.clone(),
             config: stack.ssh_config(),
             address: "127.0.0.1".to_owned(),
             port: record.port,
-            sockets: home.sockets(),
+            sockets: stack.machine_sockets(&record.id),
         }
     }
 
     fn route(&self, record: &MachineRecord) -> Route {
-        Parts::route_of(self.stack, self.home, record)
+        Parts::route_of(self.stack, record)
     }
 
     fn console(&self, machine: &str) -> PathBuf {

@@ -238,7 +238,6 @@ impl Conductor<'_> {
             network: self.network,
             hypervisor: self.world.hypervisor.as_ref(),
             transport: self.world.transport.as_ref(),
-            home: self.home,
             sink: self.record,
             deadlines: self.world.deadlines,
         }

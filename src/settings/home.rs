@@ -70,14 +70,6 @@ impl Home {
     pub fn cache(&self) -> &Path {
         &self.cache
     }
-
-    /// Control sockets: short paths, private to this user, gone with the next boot.
-    pub fn sockets(&self) -> PathBuf {
-        use sha2::Digest as _;
-        let digest = sha2::Sha256::digest(self.root.value.as_os_str().as_encoded_bytes());
-        let user = rustix::process::geteuid().as_raw();
-        PathBuf::from(format!("/tmp/kmt-{user}-{}", hex::encode(&digest[..4])))
-    }
 }
 
 fn absolute(variable: &'static str) -> Result<Option<PathBuf>> {

@@ -166,6 +166,17 @@ impl Stack {
         self.folder.join(keys::CONFIG)
     }
 
+    /// Folder of all its control sockets: short, as socket paths must be, and gone with the next boot.
+    pub fn sockets(&self) -> PathBuf {
+        let user = rustix::process::geteuid().as_raw();
+        PathBuf::from(format!("/tmp/kmt-{user}-{}", &self.uuid.simple().to_string()[..8]))
+    }
+
+    /// Folder of the control sockets of one machine.
+    pub fn machine_sockets(&self, machine: &str) -> PathBuf {
+        self.sockets().join(hex::encode(&sha2::Sha256::digest(machine)[..4]))
+    }
+
     /// Name of a machine's domain.
     pub fn domain_name(&self, machine: &str) -> String {
         format!("kmt-{}-{machine}", &self.uuid.simple().to_string()[..8])

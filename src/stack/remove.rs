@@ -22,6 +22,9 @@ pub async fn remove_machine(
         record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = Progress::Spoiled);
     })?;
     hypervisor.remove(&stack.domain_name(machine)).await?;
+    remove_folder(&stack.machine_sockets(machine))?;
+    // Only an empty folder goes: the other machines keep theirs.
+    let _ = std::fs::remove_dir(stack.sockets());
     remove_folder(&stack.machine_folder(machine))?;
     stack.change(|record| record.machines.remove(machine))?;
     drop(lease);

@@ -17,3 +17,5 @@ mod isolation;
 mod lost;
 mod refused;
 mod signals;
+#[cfg(feature = "soak")]
+mod soak;

@@ -27,7 +27,8 @@ pub struct Route {
     pub address: String,
     /// Port of it.
     pub port: u16,
-    /// Folder for control sockets, short enough for a socket path.
+    /// Folder for the control sockets of this machine alone, short enough for a socket path. What a killed
+    /// process left there goes with the next connection.
     pub sockets: PathBuf,
 }
 

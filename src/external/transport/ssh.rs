@@ -78,8 +78,17 @@ impl Transport for Ssh {
     }
 }
 
-/// Makes sure that the folder of control sockets is ours alone: its name can be guessed.
+/// Makes sure that the folder of control sockets, whose name can be guessed, is ours alone, and clears it.
 fn private_sockets(folder: &Path) -> external::Result<()> {
+    folder.parent().map_or(Ok(()), private)?;
+    private(folder)?;
+    for left in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir_all(left.path());
+    }
+    Ok(())
+}
+
+fn private(folder: &Path) -> external::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let failed =
         |error: &std::io::Error| Error::io("file system", "create", folder.display().to_string(), error);
@@ -228,5 +237,28 @@ impl RemoteStream for SshStream {
             Err(openssh::Error::RemoteProcessTerminated) => Ok(None),
             Err(error) => Err(failed("wait for a command in", &self.alias, &error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_among_the_sockets_goes_and_a_folder_of_others_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("stack/machine");
+        private_sockets(&folder).unwrap();
+        std::fs::create_dir(folder.join(".ssh-connection-of-a-killed-run")).unwrap();
+        private_sockets(&folder).unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+
+        let stack = base.path().join("stack");
+        std::fs::set_permissions(&stack, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = private_sockets(&folder).unwrap_err();
+        assert_eq!(error.class, Class::Denied);
+        assert!(error.to_string().contains("not ours alone"), "{error}");
     }
 }

@@ -10,7 +10,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sha2::Digest as _;
 
 use super::call::Call;
 use super::program;
@@ -153,23 +152,21 @@ impl Home {
         left
     }
 
-    /// Where control sockets of SSH connections are.
-    fn socket_folder(&self) -> PathBuf {
-        let digest = sha2::Sha256::digest(self.folder.as_os_str().as_encoded_bytes());
-        let user = rustix::process::geteuid().as_raw();
-        PathBuf::from(format!("/tmp/kmt-{user}-{}", hex::encode(&digest[..4])))
-    }
-
+    /// Control sockets of SSH connections, and their folders.
     fn sockets(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.socket_folder()).into_iter().flatten().flatten();
-        entries.map(|entry| format!("control socket {}", entry.path().display())).collect()
+        let user = rustix::process::geteuid().as_raw();
+        let of_stack = |prefix: &String| {
+            let stack = prefix.trim_start_matches("kmt-").trim_end_matches('-');
+            fs::read_dir(format!("/tmp/kmt-{user}-{stack}")).into_iter().flatten().flatten()
+        };
+        let left = self.seen.borrow().domains.iter().flat_map(of_stack).collect::<Vec<_>>();
+        left.iter().map(|entry| format!("control socket {}", entry.path().display())).collect()
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
         destroy_quietly(&self.folder);
-        let _ = fs::remove_dir(self.socket_folder());
         if std::thread::panicking() {
             println!("runs of the failed story: {}", self.folder.join("runs").display());
         } else {
