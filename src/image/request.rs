@@ -12,40 +12,67 @@ use crate::matrix::catalogue::{CustomKernel, DebianSource, Platform, Source};
 pub struct ImageRequest {
     name: String,
     userland: String,
-    rootfs: DebianSource,
-    kernel: DebianSource,
     kernel_version: String,
-    arches: Vec<Arch>,
     arch: Arch,
+    origin: Origin,
+}
+
+/// Where it could come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    /// Built here.
+    Debian { rootfs: Box<DebianSource>, kernel: Box<DebianSource> },
+    /// Published somewhere.
+    Published(String),
+    /// The catalogue knows the name, and no place.
+    Nowhere,
+    /// The catalogue does not have it for this architecture.
+    OtherArch,
 }
 
 impl ImageRequest {
     /// A platform with its own kernel.
     pub fn platform(platform: &Platform, arch: Arch) -> ImageRequest {
-        let Source::Debian(source) = &platform.source;
+        let origin = platform.variants.get(&arch).map_or(Origin::OtherArch, |variant| {
+            let built = variant.sources.iter().find_map(Source::debian);
+            built.map_or_else(
+                || fetched(&variant.sources),
+                |source| {
+                    let source = Box::new(source.clone());
+                    Origin::Debian { rootfs: source.clone(), kernel: source }
+                },
+            )
+        });
         ImageRequest {
             name: platform.id.clone(),
             userland: platform.id.clone(),
-            rootfs: source.clone(),
-            kernel: source.clone(),
-            kernel_version: platform.kernel.clone(),
-            arches: platform.arches.clone(),
+            kernel_version: platform.kernel(arch).unwrap_or_default().to_owned(),
             arch,
+            origin,
         }
     }
 
     /// A custom kernel on the userland of `platform`.
     pub fn custom(kernel: &CustomKernel, platform: &Platform, arch: Arch) -> ImageRequest {
-        let (Source::Debian(rootfs), Source::Debian(source)) = (&platform.source, &kernel.source);
-        let both = |arch: &&Arch| platform.arches.contains(arch);
+        let variants = (platform.variants.get(&arch), kernel.variants.get(&arch));
+        let origin = if let (Some(userland), Some(sources)) = variants {
+            let rootfs = userland.sources.iter().find_map(Source::debian);
+            match (rootfs, sources.iter().find_map(Source::debian)) {
+                (Some(rootfs), Some(kernel)) => {
+                    Origin::Debian { rootfs: Box::new(rootfs.clone()), kernel: Box::new(kernel.clone()) }
+                }
+                (_, None) => fetched(sources),
+                (None, _) => fetched(&userland.sources),
+            }
+        } else {
+            Origin::OtherArch
+        };
         ImageRequest {
             name: format!("custom-{}", kernel.version),
             userland: platform.id.clone(),
-            rootfs: rootfs.clone(),
-            kernel: source.clone(),
             kernel_version: kernel.version.clone(),
-            arches: kernel.arches.iter().filter(both).copied().collect(),
             arch,
+            origin,
         }
     }
 
@@ -59,17 +86,28 @@ impl ImageRequest {
         &self.name
     }
 
-    /// Whether the catalogue has it for this architecture.
-    pub fn exists(&self) -> bool {
-        self.arches.contains(&self.arch)
-    }
-
     /// What is to be built for it.
-    pub(super) fn parts(&self) -> [Part; 2] {
-        [Part::rootfs(&self.userland, &self.rootfs, self.arch), {
-            Part::kernel(&self.name, &self.kernel_version, &self.kernel, self.arch)
-        }]
+    ///
+    /// # Errors
+    /// Why it cannot be built here.
+    pub(super) fn parts(&self) -> Result<[Part; 2], String> {
+        match &self.origin {
+            Origin::Debian { rootfs, kernel } => Ok([
+                Part::rootfs(&self.userland, rootfs, self.arch),
+                Part::kernel(&self.name, &self.kernel_version, kernel, self.arch),
+            ]),
+            Origin::Published(url) => {
+                Err(format!("it is published at {url}, and this version does not fetch images yet"))
+            }
+            Origin::Nowhere => Err("the catalogue knows no place to get it from".to_owned()),
+            Origin::OtherArch => Err(format!("the catalogue does not have it for {}", self.arch)),
+        }
     }
+}
+
+fn fetched(sources: &[Source]) -> Origin {
+    let url = sources.iter().find_map(Source::url);
+    url.map_or(Origin::Nowhere, |url| Origin::Published(url.to_owned()))
 }
 
 impl std::fmt::Display for ImageRequest {
@@ -171,16 +209,30 @@ mod tests {
         let plain = ImageRequest::platform(platform, Arch::X86_64);
         let custom = ImageRequest::custom(catalogue.custom("6.12").unwrap(), platform, Arch::X86_64);
         assert_eq!(custom.to_string(), "custom-6.12/x86_64");
-        let (a, b) = (plain.parts(), custom.parts());
+        let (a, b) = (plain.parts().unwrap(), custom.parts().unwrap());
         assert_eq!(a[0].key, b[0].key);
         assert_ne!(a[1].key, b[1].key);
-        assert_ne!(ImageRequest::platform(platform, Arch::Arm64).parts()[0].key, a[0].key);
+        assert_ne!(ImageRequest::platform(platform, Arch::Arm64).parts().unwrap()[0].key, a[0].key);
+    }
+
+    #[test]
+    fn what_cannot_be_built_here_says_why() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let why = |name: &str, arch| {
+            ImageRequest::platform(catalogue.platform(name).unwrap(), arch).parts().unwrap_err()
+        };
+        assert!(why("jammy", Arch::X86_64).contains("ubuntu-22.04-x86_64.qcow2.xz"));
+        assert!(why("stretch", Arch::Arm64).contains("not have it for arm64"));
+        assert!(why("resolute", Arch::X86_64).contains("no place"));
+        let (old, buster) = (catalogue.custom("4.14").unwrap(), catalogue.platform("debian_10").unwrap());
+        let old = ImageRequest::custom(old, buster, Arch::X86_64).parts().unwrap_err();
+        assert!(old.contains("kernel-packages-x86_64.tar"), "{old}");
     }
 
     #[test]
     fn a_uuid_looks_like_one() {
         let catalogue = Catalogue::embedded().unwrap();
         let request = ImageRequest::platform(catalogue.platform("trixie").unwrap(), Arch::X86_64);
-        assert!(uuid::Uuid::parse_str(&request.parts()[0].uuid()).is_ok());
+        assert!(uuid::Uuid::parse_str(&request.parts().unwrap()[0].uuid()).is_ok());
     }
 }

@@ -127,16 +127,16 @@ impl ImageStore {
 
     /// Whether an image is there or can be built. Looks at names and sizes; `ensure` looks at content.
     pub fn available(&self, request: &ImageRequest) -> Availability {
-        if !request.exists() {
-            let why = format!("the catalogue does not have it for {}", request.arch());
-            return Availability::Unavailable { why, hint: None };
-        }
+        let parts = match request.parts() {
+            Ok(parts) => parts,
+            Err(why) => return Availability::Unavailable { why, hint: None },
+        };
         let objects = Objects::new(&self.images);
         let whole = |part: &Part| {
             let manifest = Manifest::of(&self.images, part).ok().flatten();
             manifest.is_some_and(|manifest| manifest.files.values().all(|file| objects.looks_right(file)))
         };
-        if request.parts().iter().all(whole) {
+        if parts.iter().all(whole) {
             return Availability::Present;
         }
         match self.tools.ready(request.arch()) {
@@ -165,14 +165,11 @@ impl ImageStore {
         wish: Wish,
         tell: Tell<'_>,
     ) -> Result<LocalImage, ImageError> {
-        if !request.exists() {
-            let why = format!("the catalogue does not have it for {}", request.arch());
-            return Err(ImageError::Unavailable { image: request.to_string(), why, hint: None });
-        }
+        let unavailable = |why| ImageError::Unavailable { image: request.to_string(), why, hint: None };
+        let [rootfs, kernel] = request.parts().map_err(unavailable)?;
         for folder in [&self.images, &self.cache] {
             fs::create_dir_all(folder).map_err(ImageError::io("make", folder))?;
         }
-        let [rootfs, kernel] = request.parts();
         let both = tokio::try_join!(
             self.artefact(request, &rootfs, wish, tell),
             self.artefact(request, &kernel, wish, tell)

@@ -448,8 +448,8 @@ mod tests {
     #[test]
     fn another_mirror_takes_the_place_of_the_catalogues() {
         let catalogue = crate::matrix::catalogue::Catalogue::embedded().unwrap();
-        let crate::matrix::catalogue::Source::Debian(source) =
-            &catalogue.platform("bookworm").unwrap().source;
+        let variant = &catalogue.platform("bookworm").unwrap().variants[&kmt_reporters::event::Arch::X86_64];
+        let source = variant.sources[0].debian().unwrap();
         let lines = source_lines(source, Some("http://127.0.0.1:1/"));
         assert!(lines[0].ends_with("] http://127.0.0.1:1/debian bookworm main"), "{}", lines[0]);
         assert!(lines[1].ends_with("] http://127.0.0.1:1/debian-security bookworm-security main"));
