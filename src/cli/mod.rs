@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kmt_reporters::event::Arch;
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ pub enum Command {
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
+    /// List every machine that could be asked for.
+    Ls(Ls),
     /// Look after the machines that outlive a run.
     #[command(subcommand)]
     Stack(Stack),
@@ -151,6 +154,37 @@ pub struct Build {
     /// Build only; ship nothing.
     #[arg(long)]
     pub compile_only: bool,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Args, Default)]
+pub struct Ls {
+    /// Distributions only; `--distro=NAME`: only this one, by id or alias.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "a flag whose value may be left out")]
+    pub distro: Option<Option<String>>,
+
+    /// Custom kernels only.
+    #[arg(long)]
+    pub custom: bool,
+
+    /// Only what exists for this architecture.
+    #[arg(long, value_name = "ARCH", value_parser = parse_arch)]
+    pub arch: Option<Arch>,
+
+    /// Only what this machine has an image of.
+    #[arg(long)]
+    pub local_images: bool,
+
+    /// A table, or JSON (schema 1).
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// An architecture by any of its names.
+fn parse_arch(text: &str) -> Result<Arch, String> {
+    crate::matrix::spec::arch_named(text)
+        .ok_or_else(|| "an architecture is x86_64 (amd64, x64), arm64 (aarch64) or local".to_owned())
 }
 
 /// For people or for programs.

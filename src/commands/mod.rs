@@ -6,6 +6,7 @@
 mod build;
 mod config;
 mod images;
+mod ls;
 mod preflight;
 mod reports;
 mod run;
@@ -34,6 +35,7 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
     match cli.command {
         Command::Run(args) => run::run(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
+        Command::Ls(args) => ls::ls(&args, &wishes, open),
         Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,
         Command::Config(command) => config::config(&command, &Settings::load(&wishes)?),

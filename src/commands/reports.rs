@@ -85,12 +85,7 @@ fn repeat_first_failure(run: &Run, root: &Path) -> Option<String> {
             && !test.blames_subtest
             && matches!(test.result, Fail | Crashed | TimedOut | Unfinished)
     })?;
-    let id = &cell.cell.id;
-    let machine = if id.platform == "custom" {
-        format!("custom-{}-local", id.kernel)
-    } else {
-        format!("{}-local-distro", id.platform)
-    };
+    let machine = crate::matrix::spec::spelling(&cell.cell.id, kmt_reporters::event::Arch::host())?;
     let pattern: Vec<String> =
         test.name.split('/').map(|part| format!("^{}$", regex::escape(part))).collect();
     Some(format!(

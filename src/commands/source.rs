@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kmt_reporters::event::{Arch, Location};
+use kmt_reporters::event::{Arch, CellId, Location};
 
 use crate::cli::Selection;
 use crate::error::{Failure, Kind, Result};
@@ -185,16 +185,14 @@ fn cells_of_stack(catalogue: &Catalogue, settings: &Settings, stack: &str) -> Re
 fn refuse_remote(cells: &[(Cell, ImageRequest)]) -> Result<()> {
     let remote = cells.iter().find(|(cell, _)| cell.id.location == Location::Remote);
     let Some((cell, _)) = remote else { return Ok(()) };
-    let recipe = if cell.id.platform == "custom" { "custom" } else { "distro" };
-    let name = if recipe == "custom" { &cell.id.kernel } else { &cell.id.platform };
+    let here = CellId { location: Location::Local, ..cell.id.clone() };
     let failure = Failure::new(
         Kind::Remote,
         format!("cell `{}` asks for a remote machine, and no provider is configured", cell.id),
     );
-    Err(if cell.id.arch == Arch::host() {
-        failure.hint(format!("on this machine: `--vms {name}-local-{recipe}`"))
-    } else {
-        failure.hint("remote hosts are not part of this version yet")
+    Err(match spec::spelling(&here, Arch::host()) {
+        Some(spelling) => failure.hint(format!("on this machine: `--vms {spelling}`")),
+        None => failure.hint("remote hosts are not part of this version yet"),
     })
 }
 

@@ -61,6 +61,11 @@ pub fn spelling(cell: &CellId, host: Arch) -> Option<String> {
     })
 }
 
+/// The architecture of that name, in any spelling of the short form; `local` is this program's.
+pub fn arch_named(word: &str) -> Option<Arch> {
+    words::arch(&word.to_ascii_lowercase().replace("x86-64", "x86_64"), Arch::host()).map(|(arch, _)| arch)
+}
+
 /// Resolves one machine. `host` is what `local` means.
 ///
 /// # Errors

@@ -145,7 +145,7 @@ fn recipe(word: &str) -> Option<Recipe> {
     }
 }
 
-fn arch(word: &str, host: Arch) -> Option<(Arch, Location)> {
+pub(super) fn arch(word: &str, host: Arch) -> Option<(Arch, Location)> {
     match word {
         "local" => Some((host, Location::Local)),
         "x86_64" | "x86" | "x64" | "amd64" => Some((Arch::X86_64, Location::Remote)),
