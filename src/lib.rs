@@ -16,6 +16,7 @@ pub mod external;
 pub mod image;
 pub mod machine;
 pub mod matrix;
+pub mod plan;
 pub mod record;
 pub mod run;
 pub mod settings;

@@ -91,7 +91,7 @@ fn only_one_file_spawns_children() {
 
 #[test]
 fn deciding_is_pure() {
-    for (name, text) in sources("src/matrix") {
+    for (name, text) in sources("src/matrix").into_iter().chain(sources("src/plan")) {
         let text = code(&text);
         for word in
             ["async ", ".await", "std::fs", "std::process", "tokio", "Instant", "SystemTime", "std::env"]

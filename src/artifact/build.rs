@@ -41,6 +41,16 @@ pub async fn build(
     }
 }
 
+/// How many of `units` would come out of the cache, and the bytes of those.
+///
+/// # Errors
+/// A source cannot be read.
+pub fn cached(units: &[Unit], cache_dir: &Path) -> std::io::Result<(usize, u64)> {
+    let cache = Cache::new(cache_dir);
+    let entries: Vec<Entry> = cache::keys(units)?.iter().filter_map(|key| cache.get(key)).collect();
+    Ok((entries.len(), entries.iter().map(|entry| entry.size).sum()))
+}
+
 async fn all(
     request: &BuildRequest,
     units: &[Unit],

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use kmt_reporters::event::Arch;
 
-pub use build::build;
+pub use build::{build, cached};
 pub use ship::{ShipReport, Store, ship};
 
 use crate::external;

@@ -36,6 +36,8 @@ pub enum Command {
     /// Run a test matrix: boot or reuse machines, build, ship, test, report.
     #[command(visible_alias = "test")]
     Run(Box<Run>),
+    /// Show what `run` would do, and do nothing: cells, machines, images, work, time.
+    Plan(Plan),
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
@@ -123,6 +125,10 @@ pub struct Run {
     #[arg(long)]
     pub skip_unavailable: bool,
 
+    /// Show what would be done, and do nothing: as `plan`.
+    #[arg(long)]
+    pub dry_run: bool,
+
     /// Write JUnit here as well: PATH, or FLAVOUR=PATH with gitlab, datadog, jenkins or buildkite.
     #[arg(long, value_name = "[FLAVOUR=]PATH")]
     pub junit: Vec<String>,
@@ -154,6 +160,18 @@ pub struct Build {
     /// Build only; ship nothing.
     #[arg(long)]
     pub compile_only: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args, Default)]
+pub struct Plan {
+    /// What would be tested, and where.
+    #[command(flatten)]
+    pub selection: Selection,
+
+    /// A table, or JSON (schema 1).
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
 }
 
 /// Arguments of `ls`.

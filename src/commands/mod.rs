@@ -7,6 +7,7 @@ mod build;
 mod config;
 mod images;
 mod ls;
+mod plan;
 mod preflight;
 mod reports;
 mod run;
@@ -33,6 +34,8 @@ pub type Open<'a> = &'a (dyn Fn(&Settings) -> World + Sync);
 pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
     let wishes = Wishes { folder: cli.folder.clone(), profile: cli.profile.clone(), matrix_root: None };
     match cli.command {
+        Command::Run(args) if args.dry_run => plan::plan(&args.selection, args.format, wishes, open).await,
+        Command::Plan(args) => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Run(args) => run::run(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
         Command::Ls(args) => ls::ls(&args, &wishes, open),

@@ -14,7 +14,8 @@ use crate::error::Result;
 use crate::external::builder::Unit;
 use crate::external::hypervisor::HostFacts;
 use crate::image::ImageStore;
-use crate::record::Record;
+use crate::plan::{self, Plan};
+use crate::record::{Record, history};
 use crate::run::capacity::Capacity;
 use crate::run::conduct::{Afterwards, Built, Conductor, Machines};
 use crate::settings::Wishes;
@@ -42,13 +43,14 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let images =
         ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
     let cells = preflight::images(args, &source, &images)?;
+    let plan = plan_of(&source, &units);
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let masks = preflight::masks(args);
     let record =
         Arc::new(Record::create(&source.settings.home, |folder| reports::show(args, &masks, folder))?);
     let cancelled = signals::listen(record.clone());
-    begin(&record, &source, &host, &units, &cells);
+    begin(&record, &source, &host, &plan, &cells);
     let (done, built) = watch::channel::<Option<Built>>(None);
     let conductor = Conductor {
         world: &world,
@@ -61,6 +63,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         network: source.matrix.network,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         afterwards: if args.throw_away { Afterwards::ThrowAway } else { Afterwards::Keep },
+        plan: &plan,
         tests,
         record: &record,
         built,
@@ -86,8 +89,15 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
+/// The work, in the order in which it is done.
+pub(super) fn plan_of(source: &Source, units: &[Unit]) -> Plan {
+    let packages = build::test_packages(units).into_iter().map(str::to_owned).collect();
+    let durations = history::durations(&source.settings.home.runs());
+    plan::make(source.cells.iter().map(|(cell, _)| &cell.id), packages, &durations)
+}
+
 /// The first facts: who runs what where.
-fn begin(record: &Record, source: &Source, host: &HostFacts, units: &[Unit], cells: &preflight::Cells) {
+fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells: &preflight::Cells) {
     record.emit(Event::RunStarted {
         run: record.id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -104,18 +114,17 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, units: &[Unit], cel
         accelerator: host.acceleration.accelerator.as_str().to_owned(),
         notice: host.acceleration.notice.clone(),
     });
-    let packages: Vec<&str> = build::test_packages(units);
-    let mut shards = Vec::new();
     for (cell, _) in &source.cells {
         record.emit(Event::CellSelected {
             cell: cell.id.clone(),
             distro: cell.distro.clone(),
             distro_version: cell.distro_version.clone(),
         });
-        shards.extend(
-            packages.iter().map(|p| PlannedShard { cell: cell.id.clone(), package: (*p).to_owned() }),
-        );
     }
+    let shards = plan.cells.iter().flat_map(|(cell, shards)| {
+        plan.names(shards).map(|package| PlannedShard { cell: cell.clone(), package: package.to_owned() })
+    });
+    let shards = shards.collect();
     record.emit(Event::PlanMade { shards });
     for (cell, why) in &cells.unavailable {
         record.emit(Event::CellFailed {

@@ -36,24 +36,57 @@ pub(super) struct Source {
 pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Source> {
     let source = resolve_for_build(selection, wishes).await?;
     if source.cells.is_empty() {
-        let failure = Failure::new(Kind::NothingSelected, "no cell is selected");
-        return Err(if selection.matrix.is_some() {
-            failure.hint("`--vms` leaves only machines that the matrix has; without it all of them run")
-        } else {
-            failure
-                .caused_by(format!("stack `{}` has no machines", source.stack))
-                .hint("name a matrix (`kmt-run run matrices/demo.toml`) or machines (`--vms debian_12-local-distro`)")
-        });
+        return Err(nothing_selected(selection, &source.stack));
     }
     refuse_remote(&source.cells)?;
     Ok(source)
+}
+
+/// Why there is no cell, and what to name.
+pub(super) fn nothing_selected(selection: &Selection, stack: &str) -> Failure {
+    let failure = Failure::new(Kind::NothingSelected, "no cell is selected");
+    if selection.matrix.is_some() {
+        return failure.hint("`--vms` leaves only machines that the matrix has; without it all of them run");
+    }
+    failure
+        .caused_by(format!("stack `{stack}` has no machines"))
+        .hint("name a matrix (`kmt-run run matrices/demo.toml`) or machines (`--vms debian_12-local-distro`)")
 }
 
 /// The same where no machine is needed.
 ///
 /// # Errors
 /// A matrix, machine, component or stack that is not one.
-pub(super) async fn resolve_for_build(selection: &Selection, mut wishes: Wishes) -> Result<Source> {
+pub(super) async fn resolve_for_build(selection: &Selection, wishes: Wishes) -> Result<Source> {
+    let places = resolve_places(selection, wishes).await?;
+    let (component_name, component) = {
+        let asked = selection.component.as_deref().or(places.matrix.component.as_deref());
+        let (name, component) = places.settings.component(asked)?;
+        (name, component.clone())
+    };
+    let Places { settings, matrix, stack, cells, notices } = places;
+    Ok(Source { settings, matrix, component_name, component, stack, cells, notices })
+}
+
+/// Where things would run, whatever it is that runs.
+pub(super) struct Places {
+    /// Settings of the repository.
+    pub(super) settings: Settings,
+    /// The matrix, or an empty one.
+    pub(super) matrix: MatrixFile,
+    /// Name of the stack.
+    pub(super) stack: String,
+    /// Cells and what they boot from.
+    pub(super) cells: Vec<(Cell, ImageRequest)>,
+    /// Sentences about what was assumed.
+    pub(super) notices: Vec<String>,
+}
+
+/// The same where no component is needed.
+///
+/// # Errors
+/// A matrix, machine or stack that is not one.
+pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) -> Result<Places> {
     let matrix = match &selection.matrix {
         Some(path) => {
             let matrix = read_matrix(path)?;
@@ -67,11 +100,6 @@ pub(super) async fn resolve_for_build(selection: &Selection, mut wishes: Wishes)
         None => MatrixFile::default(),
     };
     let settings = Settings::load(&wishes)?;
-    let (component_name, component) = {
-        let (name, component) =
-            settings.component(selection.component.as_deref().or(matrix.component.as_deref()))?;
-        (name, component.clone())
-    };
     let stack = match &selection.stack {
         Some(name) => name.clone(),
         None => stack::name::default_name(&settings.root.value).await,
@@ -82,7 +110,7 @@ pub(super) async fn resolve_for_build(selection: &Selection, mut wishes: Wishes)
         .into_iter()
         .map(|cell| image_of(&cell, &catalogue).map(|image| (cell, image)))
         .collect::<Result<Vec<_>>>()?;
-    Ok(Source { settings, matrix, component_name, component, stack, cells, notices })
+    Ok(Places { settings, matrix, stack, cells, notices })
 }
 
 /// Reads a matrix file.

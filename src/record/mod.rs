@@ -5,6 +5,7 @@
 //! model at the end, or whenever somebody must leave early.
 
 mod files;
+pub mod history;
 
 use std::fs::File;
 use std::io::BufWriter;

@@ -21,6 +21,7 @@ use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageProgress, ImageRequest, ImageStore, LocalImage};
 use crate::machine::{self, BootFailure, Guest, Parts};
 use crate::matrix::Cell;
+use crate::plan::Plan;
 use crate::record::Record;
 use crate::settings::Home;
 use crate::stack::record::{Owner, Progress};
@@ -88,6 +89,8 @@ pub struct Conductor<'a> {
     pub machines: Machines,
     /// Keep or throw away.
     pub afterwards: Afterwards,
+    /// Which packages run in which cell, in which order.
+    pub plan: &'a Plan,
     /// The tests.
     pub tests: Tests,
     /// Takes the facts.
@@ -383,7 +386,8 @@ impl Conductor<'_> {
             cancelled: self.cancelled.clone(),
         };
         let mut worst = Aftermath::Healthy;
-        for package in packages {
+        let planned = self.plan.order(&held.guest.cell);
+        for package in planned.filter_map(|name| packages.iter().find(|package| package.name == name)) {
             if *self.cancelled.borrow() {
                 break;
             }

@@ -367,6 +367,10 @@ impl DebianTools for DebianHost {
         let found = self.resolve(&apt, wanted).await?;
         let parts: Vec<&str> = found.kernel_parts().collect();
         let mut all = if parts.is_empty() { Vec::new() } else { self.show(&apt, &parts).await? };
+        if let Some(lacking) = parts.iter().find(|part| all.iter().all(|package| package.name != **part)) {
+            let why = format!("the suite has `{}` and no longer `{lacking}`, which it needs", found.name);
+            return Err(Error::new("apt", "find", *lacking, Class::NotFound, why));
+        }
         all.insert(0, found);
         let folder = tree.with_extension("debs");
         fs::create_dir_all(&folder)

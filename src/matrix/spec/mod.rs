@@ -129,24 +129,14 @@ fn platform<'c>(words: &Words, catalogue: &'c Catalogue) -> Result<&'c Platform,
         let what = format!("`{}` names no distribution", words.rest());
         return Err(words.complain(&what, suggest::spellings(words, catalogue)));
     }
-    let fits = distributions(&letters, catalogue);
-    let [distro] = fits[..] else {
-        let what = if fits.is_empty() {
-            format!("no distribution `{}`", words.rest())
-        } else {
-            format!("`{letters}` may be {}", fits.join(" or "))
-        };
+    let Some(distro) = distribution(&letters, catalogue) else {
+        let what = format!("no distribution `{}`", words.rest());
         return Err(words.complain(&what, suggest::spellings(words, catalogue)));
     };
     let rows: Vec<&Platform> = catalogue.platforms().iter().filter(|row| row.distro == distro).collect();
     let meant = match version {
         Some(version) => of_version(&version, &rows),
-        // A code name may be shortened as well.
-        None => {
-            let coded = |row: &&&Platform| row.aliases.iter().any(|alias| alias.starts_with(&letters));
-            let coded: Vec<&Platform> = rows.iter().filter(coded).copied().collect();
-            if coded.is_empty() { rows } else { coded }
-        }
+        None => rows,
     };
     match meant[..] {
         [platform] => Ok(platform),
@@ -161,23 +151,12 @@ fn platform<'c>(words: &Words, catalogue: &'c Catalogue) -> Result<&'c Platform,
     }
 }
 
-/// Ids of the distributions that a word names: by its whole, else by its beginning (also of a code name).
-fn distributions<'c>(letters: &str, catalogue: &'c Catalogue) -> Vec<&'c str> {
-    let whole = |name: &String| words::bare(name) == letters;
-    if let Some(distro) = catalogue.distros().iter().find(|d| whole(&d.id) || d.aliases.iter().any(whole)) {
-        return vec![&distro.id];
-    }
-    let begins = |name: &String| letters.len() >= 3 && words::bare(name).starts_with(letters);
-    let mut fits: Vec<&str> = Vec::new();
-    for distro in catalogue.distros() {
-        let named = begins(&distro.id) || distro.aliases.iter().any(begins);
-        let coded =
-            catalogue.platforms().iter().any(|row| row.distro == distro.id && row.aliases.iter().any(begins));
-        if named || coded {
-            fits.push(&distro.id);
-        }
-    }
-    fits
+/// The distribution of that name. The beginning of a name is no name: `foca` is a misspelt word.
+fn distribution<'c>(letters: &str, catalogue: &'c Catalogue) -> Option<&'c str> {
+    let named = |name: &String| words::bare(name) == letters;
+    let found =
+        catalogue.distros().iter().find(|distro| named(&distro.id) || distro.aliases.iter().any(named));
+    found.map(|distro| distro.id.as_str())
 }
 
 /// The rows whose version is this one; else those whose version begins so; first by their ids, then by what the

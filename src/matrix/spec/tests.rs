@@ -62,7 +62,9 @@ fn what_people_type_is_what_they_get() {
 }
 
 /// What cannot be meant, and the first thing that is offered instead.
-const REFUSED: [(&str, &str, &str); 17] = [
+const REFUSED: [(&str, &str, &str); 19] = [
+    ("foca-local-distro", "no distribution `foca`", "ubuntu_20.04-local-distro"),
+    ("debian-local-distro", "several", "debian_12-local-distro"),
     ("custom-4.5-arm64", "does not exist for arm64", "custom-4.15-arm64"),
     ("ubuntu_24-arm64-distro", "several", "ubuntu_24.04-arm64-distro"),
     ("custom-4.99-local", "no custom kernel", "custom-4."),

@@ -1,0 +1,224 @@
+//! `plan`, and `run --dry-run`: what a run would do. Reads, and changes nothing.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kmt_reporters::event::{CellId, Location};
+use serde_json::{Value, json};
+
+use super::run::plan_of;
+use super::source::{self, Places, Source};
+use super::{Open, build, preflight, print, print_json, say};
+use crate::artifact;
+use crate::cli::{Format, Selection};
+use crate::error::Result;
+use crate::external::builder::Unit;
+use crate::image::{Availability, ImageStore};
+use crate::matrix::spec::Recipe;
+use crate::plan::{self, Plan};
+use crate::record::history;
+use crate::settings::Wishes;
+use crate::stack::Stack;
+use crate::stack::record::Progress;
+
+/// What is to be built: how much of it is in the cache already.
+struct Work {
+    component: String,
+    units: usize,
+    cached: usize,
+    cached_bytes: u64,
+    plan: Plan,
+}
+
+/// Shows the plan. JSON has `schema` 1 and keeps its fields: `cells` (each with `id`, `distro`, `distro_version`,
+/// `recipe`, `arch`, `location`, `kernel`, `vcpu`, `memory_mib`, `machine`: boot, reuse or remote, `image`: present,
+/// buildable or elsewhere, `expected_ms`), `packages`, `shards`, `build`, `predicted_ms`, `bytes_to_fetch`, `cost`.
+/// What is not known is `null`.
+///
+/// # Errors
+/// A matrix, machine or package that is not one; nothing selected.
+pub(super) async fn plan(
+    selection: &Selection,
+    format: Format,
+    wishes: Wishes,
+    open: Open<'_>,
+) -> Result<u8> {
+    let mut places = source::resolve_places(selection, wishes.clone()).await?;
+    if places.cells.is_empty() {
+        return Err(source::nothing_selected(selection, &places.stack));
+    }
+    let mut notices = std::mem::take(&mut places.notices);
+    let work = if has_component(selection, &places) {
+        let source = source::resolve_for_build(selection, wishes).await?;
+        let world = open(&source.settings);
+        let request = build::request(selection, &source)?;
+        let builder = world.builder(source.component.builder);
+        let units = preflight::units(builder.as_ref(), &request, &source).await?;
+        work(&source, &units, &mut notices)
+    } else {
+        notices.push("no kmt.toml here, so no packages: machines only".to_owned());
+        let cells = places.cells.iter().map(|(cell, _)| &cell.id);
+        let plan = plan::make(cells, Vec::new(), &plan::Durations::default());
+        Work { component: String::new(), units: 0, cached: 0, cached_bytes: 0, plan }
+    };
+    let world = open(&places.settings);
+    let home = &places.settings.home;
+    let images = ImageStore::new(home.images(), home.cache(), world.debian.clone());
+    let stack = Stack::folder_of(home, &places.stack, &places.settings.root.value);
+    let ready: BTreeSet<CellId> = match Stack::is_at(&stack) {
+        true => Stack::open(&stack)?
+            .record()?
+            .machines
+            .into_values()
+            .filter(|machine| machine.progress == Progress::Ready)
+            .map(|machine| machine.cell)
+            .collect(),
+        false => BTreeSet::new(),
+    };
+    let cells: Vec<Row> = places
+        .cells
+        .iter()
+        .zip(&work.plan.cells)
+        .map(|((cell, image), (_, shards))| Row {
+            cell,
+            machine: match cell.id.location {
+                Location::Remote => "remote",
+                Location::Local if ready.contains(&cell.id) => "reuse",
+                Location::Local => "boot",
+            },
+            image: images.available(image),
+            expected: Plan::expected(shards).filter(|_| !shards.is_empty()),
+        })
+        .collect();
+    let boot = history::durations(&home.runs()).boot();
+    let places_at_once = std::thread::available_parallelism().map_or(1, usize::from) * 2;
+    let predicted =
+        work.plan.predicted(places_at_once, boot, |id| !ready.contains(id)).filter(|_| work.units > 0);
+    match format {
+        Format::Json => print_json(&json(&places, &cells, &work, predicted, &notices)),
+        Format::Human => {
+            notices.iter().for_each(|notice| say(&format!("{:>12} {notice}", "Note")));
+            print(table(&places, &cells, &work, predicted).as_bytes())
+        }
+    }
+}
+
+fn has_component(selection: &Selection, places: &Places) -> bool {
+    let named = selection.component.is_some() || places.matrix.component.is_some();
+    named || !selection.packages.is_empty() || !places.settings.config.component.is_empty()
+}
+
+fn work(source: &Source, units: &[Unit], notices: &mut Vec<String>) -> Work {
+    let cache = source.settings.home.cache().join("build");
+    let (cached, cached_bytes) = artifact::cached(units, &cache).unwrap_or_else(|error| {
+        notices.push(format!("what is in the build cache is not known: {error}"));
+        (0, 0)
+    });
+    let component = source.component_name.clone();
+    Work { component, units: units.len(), cached, cached_bytes, plan: plan_of(source, units) }
+}
+
+/// A cell, and what is known of it.
+struct Row<'a> {
+    cell: &'a crate::matrix::Cell,
+    machine: &'static str,
+    image: Availability,
+    expected: Option<Duration>,
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn image_word(image: &Availability) -> &'static str {
+    match image {
+        Availability::Present => "present",
+        Availability::Buildable => "buildable",
+        Availability::Unavailable { .. } => "elsewhere",
+    }
+}
+
+fn millis(time: Option<Duration>) -> Option<u64> {
+    time.and_then(|time| u64::try_from(time.as_millis()).ok())
+}
+
+fn json(
+    places: &Places,
+    rows: &[Row<'_>],
+    work: &Work,
+    predicted: Option<Duration>,
+    notices: &[String],
+) -> Value {
+    let cell = |row: &Row<'_>| {
+        let id = &row.cell.id;
+        json!({
+            "id": id.to_string(), "distro": row.cell.distro, "distro_version": row.cell.distro_version,
+            "recipe": Recipe::of(id).as_str(), "arch": id.arch, "location": id.location, "kernel": id.kernel,
+            "set": id.set, "vcpu": row.cell.vcpu, "memory_mib": row.cell.memory_mib, "machine": row.machine,
+            "image": image_word(&row.image), "expected_ms": millis(row.expected),
+        })
+    };
+    json!({
+        "schema": 1,
+        "cells": rows.iter().map(cell).collect::<Vec<_>>(),
+        "stack": places.stack,
+        "component": if work.component.is_empty() { Value::Null } else { work.component.clone().into() },
+        "packages": work.plan.packages,
+        "shards": work.plan.packages.len() * rows.len(),
+        "build": { "binaries": work.units, "cached": work.cached, "cached_bytes": work.cached_bytes },
+        "predicted_ms": millis(predicted),
+        "bytes_to_fetch": Value::Null,
+        "cost": Value::Null,
+        "notices": notices,
+    })
+}
+
+fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Duration>) -> String {
+    let mut text = String::new();
+    let width = rows.iter().map(|row| row.cell.id.to_string().len()).max().unwrap_or(0);
+    for row in rows {
+        let image = match &row.image {
+            Availability::Present => "image is here".to_owned(),
+            Availability::Buildable => "image is built first".to_owned(),
+            Availability::Unavailable { why, .. } => format!("no image: {why}"),
+        };
+        let expected = row.expected.map_or(String::new(), |time| format!("  [{:>8.3}s]", time.as_secs_f64()));
+        let _ = writeln!(
+            text,
+            "{:<width$}  {:<6}  {} vCPU {} MiB  {image}{expected}",
+            row.cell.id.to_string(),
+            row.machine,
+            row.cell.vcpu,
+            row.cell.memory_mib
+        );
+    }
+    let count = |machine: &str| rows.iter().filter(|row| row.machine == machine).count();
+    let _ = writeln!(
+        text,
+        "\n{}: {} to boot, {} to reuse, {} remote (stack `{}`)",
+        counted(rows.len(), "cell"),
+        count("boot"),
+        count("reuse"),
+        count("remote"),
+        places.stack
+    );
+    if work.units > 0 {
+        let _ = writeln!(
+            text,
+            "{}, {}; {}, {} of them built before",
+            counted(work.plan.packages.len(), "package"),
+            counted(work.plan.packages.len() * rows.len(), "shard"),
+            if work.units == 1 { "1 binary".to_owned() } else { format!("{} binaries", work.units) },
+            work.cached
+        );
+        let _ = match predicted {
+            Some(time) => writeln!(text, "[{:>8.3}s] in all, as earlier runs went", time.as_secs_f64()),
+            None => writeln!(text, "no prediction: some of it never ran here"),
+        };
+    }
+    if count("remote") > 0 {
+        let _ = writeln!(text, "cost of remote hosts: unknown, no provider is configured");
+    }
+    text
+}

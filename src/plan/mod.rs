@@ -1,0 +1,169 @@
+//! What a run will do: which package runs in which cell, in which order, for how long.
+//!
+//! Owns the order of work and its prediction. Pure: cells, packages and recorded durations in, a [`Plan`] out.
+//! `run` works through it and `plan` shows it, so the two cannot disagree.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kmt_reporters::event::CellId;
+
+/// How long packages took before, by cell and package.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Durations {
+    known: HashMap<CellId, HashMap<String, Duration>>,
+    boot: Option<Duration>,
+}
+
+impl Durations {
+    /// Notes a package's duration; a later note wins.
+    pub fn note(&mut self, cell: CellId, package: String, took: Duration) {
+        self.known.entry(cell).or_default().insert(package, took);
+    }
+
+    /// Notes how long a machine took to boot; a later note wins.
+    pub fn note_boot(&mut self, took: Duration) {
+        self.boot = Some(took);
+    }
+
+    /// How long a package took in a cell.
+    pub fn of(&self, cell: &CellId, package: &str) -> Option<Duration> {
+        self.known.get(cell)?.get(package).copied()
+    }
+
+    /// How long the last boot took.
+    pub fn boot(&self) -> Option<Duration> {
+        self.boot
+    }
+}
+
+/// The unit of work: a package in a cell, and how long it took before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Index into [`Plan::packages`].
+    pub package: usize,
+    /// How long it took the last time.
+    pub expected: Option<Duration>,
+}
+
+/// The shards of every cell, in the order they run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Packages by name.
+    pub packages: Vec<String>,
+    /// Cells, each with its shards.
+    pub cells: Vec<(CellId, Vec<Shard>)>,
+}
+
+/// Plans every package in every cell: in a cell those that nobody has timed first, then the longest first.
+pub fn make<'c>(
+    cells: impl IntoIterator<Item = &'c CellId>,
+    packages: Vec<String>,
+    durations: &Durations,
+) -> Plan {
+    let shards = |cell: &CellId| {
+        let known = durations.known.get(cell);
+        let mut shards: Vec<Shard> = packages
+            .iter()
+            .enumerate()
+            .map(|(package, name)| Shard { package, expected: known.and_then(|k| k.get(name)).copied() })
+            .collect();
+        // Stable: what differs by less than a second stays in the order of the names.
+        shards.sort_by_key(|shard| std::cmp::Reverse(shard.expected.map_or(u64::MAX, |took| took.as_secs())));
+        shards
+    };
+    let cells = cells.into_iter().map(|cell| (cell.clone(), shards(cell))).collect();
+    Plan { packages, cells }
+}
+
+impl Plan {
+    /// Names of the packages of a cell, in the order they run.
+    pub fn order<'p>(&'p self, cell: &CellId) -> impl Iterator<Item = &'p str> {
+        let shards = self.cells.iter().find(|(id, _)| id == cell).map(|(_, shards)| shards.as_slice());
+        self.names(shards.unwrap_or_default())
+    }
+
+    /// Names of the packages of shards.
+    pub fn names<'p>(&'p self, shards: &'p [Shard]) -> impl Iterator<Item = &'p str> {
+        shards.iter().map(|shard| self.packages[shard.package].as_str())
+    }
+
+    /// How long the shards of a cell take together; `None` where one of them was never timed.
+    pub fn expected(shards: &[Shard]) -> Option<Duration> {
+        shards.iter().map(|shard| shard.expected).sum()
+    }
+
+    /// How long all of it takes where so many cells work at once: no cell is split, and none waits for another
+    /// while there is room. `boot` is what a cell pays that `boots` says of. `None` where a duration is unknown.
+    pub fn predicted(
+        &self,
+        places: usize,
+        boot: Option<Duration>,
+        boots: impl Fn(&CellId) -> bool,
+    ) -> Option<Duration> {
+        let mut works = Vec::with_capacity(self.cells.len());
+        for (cell, shards) in &self.cells {
+            let start = if boots(cell) { boot? } else { Duration::ZERO };
+            works.push(Plan::expected(shards)? + start);
+        }
+        let mut busy = vec![Duration::ZERO; places.max(1)];
+        for work in works {
+            // The place that is free first.
+            if let Some(place) = busy.iter_mut().min() {
+                *place += work;
+            }
+        }
+        busy.into_iter().max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kmt_reporters::event::Arch;
+
+    use super::*;
+
+    fn cell(platform: &str) -> CellId {
+        CellId::local(platform, "6.1", Arch::X86_64)
+    }
+
+    const fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn names(all: &[&str]) -> Vec<String> {
+        all.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_unknown_comes_first_then_the_longest() {
+        let mut durations = Durations::default();
+        durations.note(cell("a"), "short".to_owned(), seconds(9));
+        durations.note(cell("a"), "short".to_owned(), seconds(1));
+        durations.note(cell("a"), "long".to_owned(), seconds(5));
+        let cells = [cell("a"), cell("b")];
+        let plan = make(&cells, names(&["long", "new", "short"]), &durations);
+        assert_eq!(plan.order(&cell("a")).collect::<Vec<_>>(), ["new", "long", "short"]);
+        assert_eq!(plan.order(&cell("b")).collect::<Vec<_>>(), ["long", "new", "short"]);
+        assert_eq!(plan.order(&cell("c")).count(), 0);
+        assert_eq!(plan.cells[0].1[2].expected, Some(seconds(1)));
+    }
+
+    #[test]
+    fn a_prediction_needs_every_duration_and_fills_places() {
+        let mut durations = Durations::default();
+        for (name, took) in [("a", 4), ("b", 3), ("c", 2)] {
+            durations.note(cell(name), "p".to_owned(), seconds(took));
+        }
+        let cells = ["a", "b", "c"].map(cell);
+        let plan = make(&cells, names(&["p"]), &durations);
+        let none = |_: &CellId| false;
+        assert_eq!(plan.predicted(3, None, none), Some(seconds(4)));
+        assert_eq!(plan.predicted(2, None, none), Some(seconds(5)));
+        assert_eq!(plan.predicted(0, None, none), Some(seconds(9)));
+        assert_eq!(plan.predicted(3, None, |_| true), None);
+        assert_eq!(plan.predicted(3, Some(seconds(10)), |id| *id == cell("b")), Some(seconds(13)));
+        let more = make(&cells, names(&["p", "q"]), &durations);
+        assert_eq!(more.predicted(3, None, none), None);
+    }
+}
