@@ -77,6 +77,33 @@ pub struct Selection {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub vms: Vec<String>,
 
+    /// Only cells of these distributions.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Selection")]
+    pub distro: Vec<String>,
+
+    /// Only cells with such a kernel: `'>=5.8'`, `'>=5.4, <6.2'`.
+    #[arg(long, value_name = "COMPARISON", help_heading = "Selection")]
+    pub kernel: Option<String>,
+
+    /// Only cells of these architectures.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_arch, help_heading = "Selection")]
+    pub arch: Vec<Arch>,
+
+    /// Only these cells: ids such as `debian_12/6.1/x86_64`, or globs.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Selection")]
+    pub cell: Vec<String>,
+
+    /// Only what a filter expression says, such as `'kernel(>=5.8) & !distro(amazon) & test(/DNS/)'`; several are
+    /// alternatives.
+    ///
+    /// Predicates: all() none() distro() platform() kernel() arch() recipe() location() set() cell() package()
+    /// test(). Operators: `!`/not, `&`/and, `-` (and not), `|`/or, parentheses. Values: `=exact`, `~part`,
+    /// `/regular expression/`, `#glob`; `kernel(>=5.4, <6.2)` compares, `package(./pkg/network/...)` is a pattern
+    /// of Go. `test()` is about top-level tests, by a part of their name unless it says `=Name`; `--run` chooses
+    /// subtests.
+    #[arg(short = 'E', long = "filter-expr", value_name = "EXPR", help_heading = "Selection")]
+    pub filter_expr: Vec<String>,
+
     /// Component of `kmt.toml`.
     #[arg(long, value_name = "NAME")]
     pub component: Option<String>,
@@ -179,7 +206,6 @@ pub struct Plan {
 pub struct Ls {
     /// Distributions only; `--distro=NAME`: only this one, by id or alias.
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
-    #[expect(clippy::option_option, reason = "a flag whose value may be left out")]
     pub distro: Option<Option<String>>,
 
     /// Custom kernels only.

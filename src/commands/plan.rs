@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use kmt_reporters::event::{CellId, Location};
@@ -50,32 +51,24 @@ pub(super) async fn plan(
     }
     let mut notices = std::mem::take(&mut places.notices);
     let work = if has_component(selection, &places) {
-        let source = source::resolve_for_build(selection, wishes).await?;
+        let mut source = source::resolve_for_build(selection, wishes).await?;
         let world = open(&source.settings);
         let request = build::request(selection, &source)?;
         let builder = world.builder(source.component.builder);
         let units = preflight::units(builder.as_ref(), &request, &source).await?;
-        work(&source, &units, &mut notices)
+        let plan = plan_of(&mut source, &units, selection)?;
+        places.cells = source.cells.clone();
+        work(&source, &units, plan, &mut notices)
     } else {
         notices.push("no kmt.toml here, so no packages: machines only".to_owned());
-        let cells = places.cells.iter().map(|(cell, _)| &cell.id);
-        let plan = plan::make(cells, Vec::new(), &plan::Durations::default());
+        let cells = places.cells.iter().map(|(cell, _)| cell);
+        let plan = plan::make(cells, Vec::new(), &plan::Durations::default(), &places.choice);
         Work { component: String::new(), units: 0, cached: 0, cached_bytes: 0, plan }
     };
     let world = open(&places.settings);
     let home = &places.settings.home;
     let images = ImageStore::new(home.images(), home.cache(), world.debian.clone());
-    let stack = Stack::folder_of(home, &places.stack, &places.settings.root.value);
-    let ready: BTreeSet<CellId> = match Stack::is_at(&stack) {
-        true => Stack::open(&stack)?
-            .record()?
-            .machines
-            .into_values()
-            .filter(|machine| machine.progress == Progress::Ready)
-            .map(|machine| machine.cell)
-            .collect(),
-        false => BTreeSet::new(),
-    };
+    let ready = ready_cells(&Stack::folder_of(home, &places.stack, &places.settings.root.value))?;
     let cells: Vec<Row> = places
         .cells
         .iter()
@@ -104,19 +97,29 @@ pub(super) async fn plan(
     }
 }
 
+/// Cells that the stack in this folder has a machine for.
+fn ready_cells(stack: &Path) -> Result<BTreeSet<CellId>> {
+    if !Stack::is_at(stack) {
+        return Ok(BTreeSet::new());
+    }
+    let machines = Stack::open(stack)?.record()?.machines.into_values();
+    let ready = machines.filter(|machine| machine.progress == Progress::Ready);
+    Ok(ready.map(|machine| machine.cell).collect())
+}
+
 fn has_component(selection: &Selection, places: &Places) -> bool {
     let named = selection.component.is_some() || places.matrix.component.is_some();
     named || !selection.packages.is_empty() || !places.settings.config.component.is_empty()
 }
 
-fn work(source: &Source, units: &[Unit], notices: &mut Vec<String>) -> Work {
+fn work(source: &Source, units: &[Unit], plan: Plan, notices: &mut Vec<String>) -> Work {
     let cache = source.settings.home.cache().join("build");
     let (cached, cached_bytes) = artifact::cached(units, &cache).unwrap_or_else(|error| {
         notices.push(format!("what is in the build cache is not known: {error}"));
         (0, 0)
     });
     let component = source.component_name.clone();
-    Work { component, units: units.len(), cached, cached_bytes, plan: plan_of(source, units) }
+    Work { component, units: units.len(), cached, cached_bytes, plan }
 }
 
 /// A cell, and what is known of it.
@@ -165,7 +168,7 @@ fn json(
         "stack": places.stack,
         "component": if work.component.is_empty() { Value::Null } else { work.component.clone().into() },
         "packages": work.plan.packages,
-        "shards": work.plan.packages.len() * rows.len(),
+        "shards": work.plan.shards(),
         "build": { "binaries": work.units, "cached": work.cached, "cached_bytes": work.cached_bytes },
         "predicted_ms": millis(predicted),
         "bytes_to_fetch": Value::Null,
@@ -208,7 +211,7 @@ fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Durat
             text,
             "{}, {}; {}, {} of them built before",
             counted(work.plan.packages.len(), "package"),
-            counted(work.plan.packages.len() * rows.len(), "shard"),
+            counted(work.plan.shards(), "shard"),
             if work.units == 1 { "1 binary".to_owned() } else { format!("{} binaries", work.units) },
             work.cached
         );

@@ -15,8 +15,10 @@ use crate::external::hypervisor::HostFacts;
 use crate::image::{Availability, ImageRequest, ImageStore};
 use crate::machine;
 use crate::matrix::Cell;
+use crate::matrix::select::TestChoice;
+use crate::plan::Plan;
 use crate::run::conduct::Tests;
-use crate::run::filter::Filter;
+use crate::run::filter::{Filter, Filters, TestFilters};
 use crate::world::World;
 
 /// Free space a run needs besides images, bytes: overlays, logs, build outputs.
@@ -53,11 +55,58 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         layout: component.layout_of(&source.component_name),
         env: env.into_iter().collect(),
         args: component.test_args.iter().chain(&args.test_arg).cloned().collect(),
-        filter: filter(args.run.as_deref().unwrap_or_default())?,
-        skip: args.skip.as_deref().map(filter).transpose()?,
+        filters: TestFilters {
+            usual: Filters {
+                run: filter(args.run.as_deref().unwrap_or_default())?,
+                skip: args.skip.as_deref().map(filter).transpose()?,
+            },
+            special: BTreeMap::new(),
+        },
         count: args.count,
         limits: BTreeMap::new(),
     })
+}
+
+/// Where a filter expression speaks of tests: which tests of a package run in a cell.
+///
+/// # Errors
+/// What `go test` cannot be told; `test()` together with `--run` or `--skip`, whose patterns are never glued.
+pub(super) fn tests_of_expression(tests: &mut Tests, source: &Source, plan: &Plan) -> Result<()> {
+    let usual = &tests.filters.usual;
+    for ((cell, _), (id, shards)) in source.cells.iter().zip(&plan.cells) {
+        let left = source.choice.in_cell(cell);
+        for package in plan.names(shards) {
+            let Some(left) = left.as_ref().and_then(|left| left.in_package(package)) else { continue };
+            let choice = left.tests().map_err(|_| {
+                Failure::usage(format!(
+                    "the filter chooses tests of `{package}` in a way `go test` has no words for"
+                ))
+                .hint("at most one group of `test(…) | test(…)`, and any `& !test(…)`")
+            })?;
+            if choice == TestChoice::default() {
+                continue;
+            }
+            let both = |flag: &str| {
+                Failure::usage(format!("`{flag}` and `test()` both choose tests of `{package}`"))
+                    .hint(format!("say it in one of them: `{flag}`, or `-E`"))
+            };
+            let mut filters = usual.clone();
+            if let Some(run) = choice.run {
+                if !usual.run.as_str().is_empty() {
+                    return Err(both("--run"));
+                }
+                filters.run = Filter::parse(&run).map_err(|error| Failure::usage(error.to_string()))?;
+            }
+            if let Some(skip) = choice.skip {
+                if usual.skip.is_some() {
+                    return Err(both("--skip"));
+                }
+                filters.skip = Some(Filter::parse(&skip).map_err(|error| Failure::usage(error.to_string()))?);
+            }
+            tests.filters.special.insert((id.clone(), package.to_owned()), filters);
+        }
+    }
+    Ok(())
 }
 
 /// How long each package may take: `--timeout`, else what `kmt.toml` says of it.

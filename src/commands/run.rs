@@ -27,7 +27,7 @@ use crate::stack::{self, Stack};
 /// # Errors
 /// Whatever keeps it from starting. Once it has started, failures are facts in the record.
 pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Result<u8> {
-    let source = source::resolve(&args.selection, wishes).await?;
+    let mut source = source::resolve(&args.selection, wishes).await?;
     let world = open(&source.settings);
     let mut tests = preflight::tests(args, &source)?;
     let junit = preflight::junit(args, &source)?;
@@ -42,8 +42,9 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     tests.limits = preflight::limits(args, &source, &units);
     let images =
         ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
+    let plan = plan_of(&mut source, &units, &args.selection)?;
+    preflight::tests_of_expression(&mut tests, &source, &plan)?;
     let cells = preflight::images(args, &source, &images)?;
-    let plan = plan_of(&source, &units);
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let masks = preflight::masks(args);
@@ -89,11 +90,22 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
-/// The work, in the order in which it is done.
-pub(super) fn plan_of(source: &Source, units: &[Unit]) -> Plan {
+/// The work, in the order in which it is done. Cells in which nothing is wanted leave the source.
+///
+/// # Errors
+/// Nothing is wanted in any.
+pub(super) fn plan_of(source: &mut Source, units: &[Unit], selection: &cli::Selection) -> Result<Plan> {
     let packages = build::test_packages(units).into_iter().map(str::to_owned).collect();
     let durations = history::durations(&source.settings.home.runs());
-    plan::make(source.cells.iter().map(|(cell, _)| &cell.id), packages, &durations)
+    let cells = source.cells.iter().map(|(cell, _)| cell);
+    let mut plan = plan::make(cells, packages, &durations, &source.choice);
+    let mut wanted = plan.cells.iter().map(|(_, shards)| !shards.is_empty());
+    source.cells.retain(|_| wanted.next().unwrap_or(false));
+    plan.cells.retain(|(_, shards)| !shards.is_empty());
+    if source.cells.is_empty() {
+        return Err(source::nothing_selected(selection, &source.stack));
+    }
+    Ok(plan)
 }
 
 /// The first facts: who runs what where.

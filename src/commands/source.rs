@@ -7,6 +7,7 @@ use kmt_reporters::event::{Arch, CellId, Location};
 use crate::cli::Selection;
 use crate::error::{Failure, Kind, Result};
 use crate::image::ImageRequest;
+use crate::matrix::select::{Expression, Flags};
 use crate::matrix::{Catalogue, Cell, MatrixFile, spec};
 use crate::settings::{Component, Settings, Wishes};
 use crate::stack::{self, Stack};
@@ -25,6 +26,8 @@ pub(super) struct Source {
     pub(super) stack: String,
     /// Cells and what they boot from.
     pub(super) cells: Vec<(Cell, ImageRequest)>,
+    /// What of it is wanted.
+    pub(super) choice: Expression,
     /// Sentences about what was assumed.
     pub(super) notices: Vec<String>,
 }
@@ -45,6 +48,12 @@ pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Sou
 /// Why there is no cell, and what to name.
 pub(super) fn nothing_selected(selection: &Selection, stack: &str) -> Failure {
     let failure = Failure::new(Kind::NothingSelected, "no cell is selected");
+    let narrowed = selection.kernel.is_some()
+        || [&selection.distro, &selection.cell, &selection.filter_expr].iter().any(|list| !list.is_empty())
+        || !selection.arch.is_empty();
+    if narrowed {
+        return failure.hint("`kmt-run plan` without the filters shows what they choose from");
+    }
     if selection.matrix.is_some() {
         return failure.hint("`--vms` leaves only machines that the matrix has; without it all of them run");
     }
@@ -64,8 +73,8 @@ pub(super) async fn resolve_for_build(selection: &Selection, wishes: Wishes) -> 
         let (name, component) = places.settings.component(asked)?;
         (name, component.clone())
     };
-    let Places { settings, matrix, stack, cells, notices } = places;
-    Ok(Source { settings, matrix, component_name, component, stack, cells, notices })
+    let Places { settings, matrix, stack, cells, choice, notices } = places;
+    Ok(Source { settings, matrix, component_name, component, stack, cells, choice, notices })
 }
 
 /// Where things would run, whatever it is that runs.
@@ -78,6 +87,8 @@ pub(super) struct Places {
     pub(super) stack: String,
     /// Cells and what they boot from.
     pub(super) cells: Vec<(Cell, ImageRequest)>,
+    /// What of it is wanted.
+    pub(super) choice: Expression,
     /// Sentences about what was assumed.
     pub(super) notices: Vec<String>,
 }
@@ -105,12 +116,26 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
         None => stack::name::default_name(&settings.root.value).await,
     };
     let catalogue = catalogue()?;
-    let (cells, notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
+    let (mut cells, notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
+    let choice = choice(selection, &catalogue)?;
+    cells.retain(|cell| choice.in_cell(cell).is_some());
     let cells = cells
         .into_iter()
         .map(|cell| image_of(&cell, &catalogue).map(|image| (cell, image)))
         .collect::<Result<Vec<_>>>()?;
-    Ok(Places { settings, matrix, stack, cells, notices })
+    Ok(Places { settings, matrix, stack, cells, choice, notices })
+}
+
+/// What the selection flags leave of it.
+fn choice(selection: &Selection, catalogue: &Catalogue) -> Result<Expression> {
+    let flags = Flags {
+        distros: &selection.distro,
+        kernel: selection.kernel.as_deref(),
+        arches: &selection.arch,
+        cells: &selection.cell,
+        expressions: &selection.filter_expr,
+    };
+    Ok(Expression::of_flags(&flags, catalogue)?)
 }
 
 /// Reads a matrix file.

@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod file;
+pub mod select;
 pub mod spec;
 pub mod version;
 

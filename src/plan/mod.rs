@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use kmt_reporters::event::CellId;
 
+use crate::matrix::Cell;
+use crate::matrix::select::Expression;
+
 /// How long packages took before, by cell and package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Durations {
@@ -55,24 +58,29 @@ pub struct Plan {
     pub cells: Vec<(CellId, Vec<Shard>)>,
 }
 
-/// Plans every package in every cell: in a cell those that nobody has timed first, then the longest first.
+/// Plans the packages that `wanted` leaves in each cell: in a cell those that nobody has timed first, then the longest first.
 pub fn make<'c>(
-    cells: impl IntoIterator<Item = &'c CellId>,
+    cells: impl IntoIterator<Item = &'c Cell>,
     packages: Vec<String>,
     durations: &Durations,
+    wanted: &Expression,
 ) -> Plan {
-    let shards = |cell: &CellId| {
+    let shards = |cell: &Cell| {
+        let wanted = wanted.in_cell(cell);
+        let wants = |name: &str| wanted.as_ref().is_some_and(|left| left.in_package(name).is_some());
+        let cell = &cell.id;
         let known = durations.known.get(cell);
         let mut shards: Vec<Shard> = packages
             .iter()
             .enumerate()
+            .filter(|(_, name)| wants(name))
             .map(|(package, name)| Shard { package, expected: known.and_then(|k| k.get(name)).copied() })
             .collect();
         // Stable: what differs by less than a second stays in the order of the names.
         shards.sort_by_key(|shard| std::cmp::Reverse(shard.expected.map_or(u64::MAX, |took| took.as_secs())));
         shards
     };
-    let cells = cells.into_iter().map(|cell| (cell.clone(), shards(cell))).collect();
+    let cells = cells.into_iter().map(|cell| (cell.id.clone(), shards(cell))).collect();
     Plan { packages, cells }
 }
 
@@ -81,6 +89,11 @@ impl Plan {
     pub fn order<'p>(&'p self, cell: &CellId) -> impl Iterator<Item = &'p str> {
         let shards = self.cells.iter().find(|(id, _)| id == cell).map(|(_, shards)| shards.as_slice());
         self.names(shards.unwrap_or_default())
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.cells.iter().map(|(_, shards)| shards.len()).sum()
     }
 
     /// Names of the packages of shards.
@@ -121,10 +134,19 @@ impl Plan {
 mod tests {
     use kmt_reporters::event::Arch;
 
-    use super::*;
+    use super::{CellId, Duration, Durations, Plan};
+    use crate::matrix::select::Expression;
+    use crate::matrix::{Catalogue, Cell};
 
     fn cell(platform: &str) -> CellId {
         CellId::local(platform, "6.1", Arch::X86_64)
+    }
+
+    fn make(cells: &[CellId], packages: Vec<String>, durations: &Durations) -> Plan {
+        let catalogue = Catalogue::embedded().unwrap();
+        let userland = catalogue.platform("debian_12").unwrap();
+        let cells: Vec<Cell> = cells.iter().map(|id| Cell::on(userland, id.clone())).collect();
+        super::make(&cells, packages, durations, &Expression::all())
     }
 
     const fn seconds(count: u64) -> Duration {
@@ -147,6 +169,17 @@ mod tests {
         assert_eq!(plan.order(&cell("b")).collect::<Vec<_>>(), ["long", "new", "short"]);
         assert_eq!(plan.order(&cell("c")).count(), 0);
         assert_eq!(plan.cells[0].1[2].expected, Some(seconds(1)));
+    }
+
+    #[test]
+    fn what_is_not_wanted_in_a_cell_is_no_shard_of_it() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let userland = catalogue.platform("debian_12").unwrap();
+        let cells = ["debian_12", "custom"].map(|name| Cell::on(userland, cell(name)));
+        let wanted = Expression::parse("recipe(custom) | package(a)", &catalogue).unwrap();
+        let plan = super::make(&cells, names(&["a", "b"]), &Durations::default(), &wanted);
+        assert_eq!(plan.order(&cells[0].id).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(plan.order(&cells[1].id).collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]

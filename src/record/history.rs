@@ -57,9 +57,10 @@ fn read(log: &Path, durations: &mut Durations) {
 
 /// Whether an argument leaves tests of a package out, or repeats them.
 fn narrows(word: &str) -> bool {
-    ["--run", "--skip", "--count", "--run-count"]
-        .iter()
-        .any(|flag| word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
+    word.starts_with("-E")
+        || ["--run", "--skip", "--count", "--run-count", "--filter-expr"]
+            .iter()
+            .any(|flag| word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout};
 
 use super::capacity::{Capacity, Room};
-use super::filter::Filter;
+use super::filter::TestFilters;
 use super::lane::{Aftermath, Lane};
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::{Failure, Result};
@@ -57,10 +57,8 @@ pub struct Tests {
     pub env: Vec<(String, String)>,
     /// Arguments of every binary.
     pub args: Vec<String>,
-    /// `--run`.
-    pub filter: Filter,
-    /// `--skip`.
-    pub skip: Option<Filter>,
+    /// Which tests of each package.
+    pub filters: TestFilters,
     /// `--count`.
     pub count: u32,
     /// Longest time of each package.
@@ -377,8 +375,7 @@ impl Conductor<'_> {
             env: self.tests.env.iter().map(|(k, v)| (k.clone(), v.replace("{root}", &root))).collect(),
             root,
             args: self.tests.args.clone(),
-            filter: &self.tests.filter,
-            skip: self.tests.skip.as_ref(),
+            filters: &self.tests.filters,
             count: self.tests.count,
             record: self.record,
             hypervisor: self.world.hypervisor.as_ref(),

@@ -5,6 +5,9 @@
 //! test's name. Here the elements are checked and the first ones matched against top-level names; the text
 //! itself goes to the binary as it was typed.
 
+use std::collections::BTreeMap;
+
+use kmt_reporters::event::CellId;
 use std::fmt;
 
 use regex::Regex;
@@ -409,6 +412,34 @@ fn repetition(text: &str) -> Option<usize> {
         None => number(inside),
     };
     is_one.then_some(inside.len() + 2)
+}
+
+/// Tests of a package.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// Those that run.
+    pub run: Filter,
+    /// Those of them that do not.
+    pub skip: Option<Filter>,
+}
+
+/// Tests of every package, and of those in which others are wanted.
+#[derive(Debug, Clone)]
+pub struct TestFilters {
+    /// Where nothing else is said.
+    pub usual: Filters,
+    /// By cell and package.
+    pub special: BTreeMap<(CellId, String), Filters>,
+}
+
+impl TestFilters {
+    /// The tests of a package in a cell.
+    pub fn of(&self, cell: &CellId, package: &str) -> &Filters {
+        if self.special.is_empty() {
+            return &self.usual;
+        }
+        self.special.get(&(cell.clone(), package.to_owned())).unwrap_or(&self.usual)
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use kmt_reporters::event::{Event, EventSink as _, LossEvidence, ShardEnd, TestRe
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::filter::Filter;
+use super::filter::{Filters, TestFilters};
 use super::gotest::Parser;
 use super::script::{END, Piece, RUN, Said, ShardOrder, Splitter};
 use super::tracker::Tracker;
@@ -27,10 +27,8 @@ pub struct Lane<'a> {
     pub env: Vec<(String, String)>,
     /// Arguments of every binary.
     pub args: Vec<String>,
-    /// `--run`.
-    pub filter: &'a Filter,
-    /// `--skip`.
-    pub skip: Option<&'a Filter>,
+    /// Which tests of each package.
+    pub filters: &'a TestFilters,
     /// `--count`.
     pub count: u32,
     /// Takes the facts.
@@ -119,13 +117,18 @@ impl Lane<'_> {
         self.conclude(shard, ended).await
     }
 
+    fn filters_of(&self, package: &TestPackage) -> &Filters {
+        self.filters.of(&self.guest.cell, &package.name)
+    }
+
     fn order(&self, shard: &Shard<'_>) -> ShardOrder {
         let mut args = vec![shard.package.framing.argument().to_owned()];
         let mut flag = |name: &str, value: &str| args.push(format!("-test.{name}={value}"));
-        if !self.filter.as_str().is_empty() {
-            flag("run", self.filter.as_str());
+        let filters = self.filters_of(shard.package);
+        if !filters.run.as_str().is_empty() {
+            flag("run", filters.run.as_str());
         }
-        if let Some(skip) = self.skip {
+        if let Some(skip) = &filters.skip {
             flag("skip", skip.as_str());
         }
         if self.count != 1 {
@@ -139,7 +142,7 @@ impl Lane<'_> {
             pidfile: shard.pidfile.clone(),
             folder: format!("{}/{}", self.root, shard.package.workdir),
             binary: format!("{}/{}", self.root, shard.package.binary),
-            list: Some(self.filter.list_pattern().to_owned()),
+            list: Some(filters.run.list_pattern().to_owned()),
             env: self.env.clone(),
             args,
         }
@@ -248,8 +251,10 @@ impl Lane<'_> {
         let text = String::from_utf8_lossy(&listing);
         let named =
             |name: &&str| name.starts_with("Test") || name.starts_with("Example") || name.starts_with("Fuzz");
+        let filters = self.filters_of(shard.package);
         let chosen = |name: &&str| {
-            self.filter.selects_top_level(name) && !self.skip.is_some_and(|skip| skip.drops_top_level(name))
+            let dropped = filters.skip.as_ref().is_some_and(|skip| skip.drops_top_level(name));
+            filters.run.selects_top_level(name) && !dropped
         };
         let tests = text.lines().map(str::trim).filter(named).filter(chosen).map(str::to_owned).collect();
         let cell = self.guest.cell.clone();

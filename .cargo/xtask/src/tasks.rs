@@ -10,7 +10,10 @@ use crate::process::{check, command, words};
 use crate::setup;
 
 /// Benchmarks: bench target of package kmt-run, and what it measures.
-const BENCHES: &[(&str, &str)] = &[("boot", "cold start of one cell against booting the same image by hand")];
+const BENCHES: &[(&str, &str)] = &[
+    ("boot", "cold start of one cell against booting the same image by hand"),
+    ("plan", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
+];
 
 /// Images that stay out of the gate: one past its support, one that changes daily.
 const SOAK_IMAGES: &[&str] = &["images", "build", "debian_11", "debian_sid"];

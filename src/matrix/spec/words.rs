@@ -35,8 +35,10 @@ impl Words {
             let recipe = recipe(&word);
             let arch = arch(&word, host);
             let twice = |what: &str| {
-                let complaint =
-                    Complaint::new(format!("`{text}` names two {what}{}", caret(text, &[at.clone()])));
+                let complaint = Complaint::new(format!(
+                    "`{text}` names two {what}{}",
+                    caret(text, std::slice::from_ref(&at))
+                ));
                 Err(complaint.hint("a machine is `<recipe>-<arch>-<version>`, each once"))
             };
             match (recipe, arch) {

@@ -1,0 +1,78 @@
+//! Matchers of strings: `=exact`, `~contains`, `/regular expression/`, `#glob`.
+
+use regex::Regex;
+
+use super::super::Complaint;
+
+/// Matches a string.
+#[derive(Debug, Clone)]
+pub(super) enum Matcher {
+    Equal(String),
+    Contains(String),
+    Pattern(Regex),
+}
+
+impl Matcher {
+    /// A glob over the whole string: `*` and `?`.
+    pub(super) fn glob(text: &str) -> Result<Matcher, Complaint> {
+        if !text.contains(['*', '?']) {
+            return Ok(Matcher::Equal(text.to_owned()));
+        }
+        let pattern = regex::escape(text).replace(r"\*", ".*").replace(r"\?", ".");
+        Matcher::pattern(&format!("^{pattern}$"))
+    }
+
+    /// A regular expression that matches anywhere.
+    pub(super) fn pattern(text: &str) -> Result<Matcher, Complaint> {
+        Regex::new(text).map(Matcher::Pattern).map_err(|error| {
+            let words = error.to_string();
+            let last = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            Complaint::new(format!("`{text}` is not a regular expression: {last}"))
+        })
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        match self {
+            Matcher::Equal(wanted) => text == wanted,
+            Matcher::Contains(part) => text.contains(part),
+            Matcher::Pattern(pattern) => pattern.is_match(text),
+        }
+    }
+
+    /// The same for Go, about whole names of top-level tests.
+    pub(super) fn for_go(&self) -> String {
+        match self {
+            Matcher::Equal(name) => format!("^{}$", regex::escape(name)),
+            Matcher::Contains(part) => regex::escape(part),
+            Matcher::Pattern(pattern) => pattern.as_str().to_owned(),
+        }
+    }
+}
+
+/// A package path, or a pattern of Go's: `./pkg/network/...`.
+#[derive(Debug, Clone)]
+pub(super) enum PackagePattern {
+    Matcher(Matcher),
+    Below(String),
+}
+
+impl PackagePattern {
+    /// Reads what `go` would read.
+    pub(super) fn of_go(text: &str) -> PackagePattern {
+        let path = text.trim_start_matches("./").trim_end_matches('/');
+        match path.strip_suffix("...") {
+            Some(above) => PackagePattern::Below(above.trim_end_matches('/').to_owned()),
+            None => PackagePattern::Matcher(Matcher::Equal(path.to_owned())),
+        }
+    }
+
+    pub(super) fn matches(&self, package: &str) -> bool {
+        match self {
+            PackagePattern::Matcher(matcher) => matcher.matches(package),
+            PackagePattern::Below(above) => {
+                let rest = package.strip_prefix(above.as_str());
+                above.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+}
