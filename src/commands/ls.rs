@@ -9,9 +9,10 @@ use serde_json::json;
 use super::source::catalogue;
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
-use crate::error::{Failure, Result, nearest};
+use crate::error::Result;
 use crate::image::{Availability, ImageRequest, ImageStore};
 use crate::matrix::catalogue::{Catalogue, CustomKernel, Platform};
+use crate::matrix::select::known_distro;
 use crate::matrix::spec::{self, Recipe};
 use crate::matrix::version::Version;
 use crate::settings::{Settings, Wishes};
@@ -64,7 +65,7 @@ pub(super) fn ls(args: &cli::Ls, wishes: &Wishes, open: Open<'_>) -> Result<u8> 
 
 fn rows(args: &cli::Ls, catalogue: &Catalogue, images: &ImageStore) -> Result<Vec<Row>> {
     let only = match args.distro.as_ref().and_then(Option::as_ref) {
-        Some(name) => Some(known_distro(name, catalogue)?),
+        Some(name) => Some(known_distro(name, catalogue)?.to_owned()),
         None => None,
     };
     let mut rows = Vec::new();
@@ -93,21 +94,6 @@ fn rows(args: &cli::Ls, catalogue: &Catalogue, images: &ImageStore) -> Result<Ve
     }
     rows.retain(|row| !row.machines.is_empty());
     Ok(rows)
-}
-
-fn known_distro(name: &str, catalogue: &Catalogue) -> Result<String> {
-    if let Some(distro) = catalogue.distro(&name.to_lowercase()) {
-        return Ok(distro.id.clone());
-    }
-    let names = || catalogue.distros().iter().flat_map(|d| std::iter::once(&d.id).chain(&d.aliases));
-    let failure = Failure::usage(format!("no distribution `{name}`"));
-    Err(match nearest(name, names().map(String::as_str)) {
-        Some(near) => failure.hint(format!("did you mean `{near}`?")),
-        None => {
-            let ids: Vec<&str> = catalogue.distros().iter().map(|distro| distro.id.as_str()).collect();
-            failure.hint(format!("there are {}", ids.join(", ")))
-        }
-    })
 }
 
 fn platform_row(platform: &Platform, heading: &str, images: &ImageStore) -> Row {

@@ -112,7 +112,7 @@ pub(super) fn tests_of_expression(tests: &mut Tests, source: &Source, plan: &Pla
 /// How long each package may take: `--timeout`, else what `kmt.toml` says of it.
 pub(super) fn limits(args: &cli::Run, source: &Source, units: &[Unit]) -> BTreeMap<String, Duration> {
     let packages = super::build::test_packages(units).into_iter();
-    let limit = |package: &str| args.timeout.unwrap_or_else(|| source.component.timeout_of(package));
+    let limit = |package: &str| args.timeout.unwrap_or_else(|| source.timeout_of(package));
     packages.map(|package| (package.to_owned(), limit(package))).collect()
 }
 

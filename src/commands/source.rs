@@ -1,6 +1,7 @@
 //! Where cells come from: a matrix file, `--vms`, or the machines of the stack; and what is tested in them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use kmt_reporters::event::{Arch, CellId, Location};
 
@@ -8,7 +9,8 @@ use crate::cli::Selection;
 use crate::error::{Failure, Kind, Result};
 use crate::image::ImageRequest;
 use crate::matrix::select::{Expression, Flags};
-use crate::matrix::{Catalogue, Cell, MatrixFile, spec};
+use crate::matrix::{Catalogue, Cell, Complaint, MatrixFile, spec};
+use crate::settings::file::longest_match;
 use crate::settings::{Component, Settings, Wishes};
 use crate::stack::{self, Stack};
 
@@ -32,6 +34,13 @@ pub(super) struct Source {
     pub(super) notices: Vec<String>,
 }
 
+impl Source {
+    /// Longest time of a package: what the matrix says of it, else `kmt.toml`.
+    pub(super) fn timeout_of(&self, package: &str) -> Duration {
+        longest_match(&self.matrix.timeouts, package).unwrap_or_else(|| self.component.timeout_of(package))
+    }
+}
+
 /// Resolves a selection.
 ///
 /// # Errors
@@ -53,6 +62,9 @@ pub(super) fn nothing_selected(selection: &Selection, stack: &str) -> Failure {
         || !selection.arch.is_empty();
     if narrowed {
         return failure.hint("`kmt-run plan` without the filters shows what they choose from");
+    }
+    if selection.matrix.is_some() && selection.vms.is_empty() {
+        return failure.hint("a matrix names machines: `vms`, `[axes]` or `[[include]]`");
     }
     if selection.matrix.is_some() {
         return failure.hint("`--vms` leaves only machines that the matrix has; without it all of them run");
@@ -104,7 +116,7 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
             if wishes.folder.is_none()
                 && let Some(root) = &matrix.root
             {
-                wishes.matrix_root = Some(path.parent().unwrap_or(Path::new(".")).join(root));
+                wishes.matrix_root = Some(root.clone());
             }
             matrix
         }
@@ -138,22 +150,27 @@ fn choice(selection: &Selection, catalogue: &Catalogue) -> Result<Expression> {
     Ok(Expression::of_flags(&flags, catalogue)?)
 }
 
-/// Reads a matrix file.
+/// Reads a matrix file and those it builds on.
 ///
 /// # Errors
-/// It cannot be read, or is not one.
+/// One cannot be read, or is none.
 pub(super) fn read_matrix(path: &Path) -> Result<MatrixFile> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| {
-        let failure = Failure::usage(format!("cannot read the matrix `{name}`")).caused_by(error);
-        match path.extension() {
-            None => failure.hint(format!("to name machines: `--vms {name}`")),
-            Some(_) => failure,
-        }
-    })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Failure::usage(format!("the matrix `{name}` is not UTF-8")).caused_by(error))?;
-    Ok(MatrixFile::parse(&name, &text)?)
+    Ok(MatrixFile::load(path, &|path| {
+        let name = path.display();
+        let bytes = std::fs::read(path).map_err(|error| {
+            let complaint = Complaint::new(format!("cannot read the matrix `{name}`: {error}"));
+            match path.extension() {
+                None => complaint.hint(format!("to name machines: `--vms {name}`")),
+                Some(_) => complaint,
+            }
+        })?;
+        String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            Complaint::new(format!("the matrix `{name}` is not UTF-8 in line {line}"))
+                .hint("a matrix is a TOML file: see `matrices/demo.toml`")
+        })
+    })?)
 }
 
 /// The catalogue this program carries.

@@ -57,11 +57,13 @@ pub struct Complaint {
 }
 
 impl Complaint {
-    fn new(message: impl Into<String>) -> Complaint {
+    /// A complaint without advice.
+    pub fn new(message: impl Into<String>) -> Complaint {
         Complaint { message: message.into(), hints: Vec::new() }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Complaint {
+    /// The same with one more advice.
+    pub fn hint(mut self, hint: impl Into<String>) -> Complaint {
         self.hints.push(hint.into());
         self
     }

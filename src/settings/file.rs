@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Failure, Result};
+use crate::matrix::select::PackagePattern;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -155,24 +156,14 @@ impl Component {
 
     /// The longest time `package` may take: the longest pattern that matches it, else the component's.
     pub fn timeout_of(&self, package: &str) -> Duration {
-        self.timeouts
-            .iter()
-            .filter(|(pattern, _)| matches(pattern, package))
-            .max_by_key(|(pattern, _)| pattern.len())
-            .map_or(self.timeout, |(_, timeout)| *timeout)
+        longest_match(&self.timeouts, package).unwrap_or(self.timeout)
     }
 }
 
-/// Whether `./pkg/...` or `./pkg/network` means `pkg/network`.
-fn matches(pattern: &str, package: &str) -> bool {
-    let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
-    match pattern.strip_suffix("...") {
-        Some(prefix) => {
-            let folder = prefix.trim_end_matches('/');
-            folder.is_empty() || package == folder || package.starts_with(&format!("{folder}/"))
-        }
-        None => pattern == package,
-    }
+/// The timeout of the longest pattern that means `package`.
+pub fn longest_match(timeouts: &BTreeMap<String, Duration>, package: &str) -> Option<Duration> {
+    let meant = timeouts.iter().filter(|(pattern, _)| PackagePattern::of_go(pattern).matches(package));
+    meant.max_by_key(|(pattern, _)| pattern.len()).map(|(_, timeout)| *timeout)
 }
 
 #[cfg(test)]

@@ -50,11 +50,11 @@ fn shipped() {
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;
         }
-        let text = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let begun = Instant::now();
         let catalogue = Catalogue::embedded().unwrap();
-        let cells = MatrixFile::parse(&name, &text).unwrap().expand(&catalogue, Arch::host()).unwrap();
+        let cells = MatrixFile::load(&path, &|path| Ok(std::fs::read_to_string(path).unwrap())).unwrap();
+        let cells = cells.expand(&catalogue, Arch::host()).unwrap();
         let cells: Vec<Cell> = cells.into_iter().map(|resolved| resolved.cell).collect();
         let plan = make(&cells, packages(), &Durations::default(), &Expression::all());
         let taken = begun.elapsed();

@@ -242,9 +242,11 @@ fn set(name: &str, folder: &Path, invocation: &str) -> Scene {
         Some(names) => Scene::with_images(&world, &names.split_whitespace().collect::<Vec<_>>()),
         None => Scene::new(&world),
     };
-    for file in ["kmt.toml", "matrix.toml"] {
-        if folder.join(file).exists() {
-            fs::copy(folder.join(file), scene.temp.path().join("repo").join(file)).unwrap();
+    // Every other file of the scenario is one of the repository.
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let file = entry.file_name();
+        if entry.file_type().unwrap().is_file() && file != "world.toml" && file != "invocation" {
+            fs::copy(entry.path(), scene.temp.path().join("repo").join(file)).unwrap();
         }
     }
     scene

@@ -51,25 +51,34 @@ impl Matcher {
 
 /// A package path, or a pattern of Go's: `./pkg/network/...`.
 #[derive(Debug, Clone)]
-pub(super) enum PackagePattern {
+pub struct PackagePattern(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
     Matcher(Matcher),
     Below(String),
 }
 
 impl PackagePattern {
     /// Reads what `go` would read.
-    pub(super) fn of_go(text: &str) -> PackagePattern {
+    pub fn of_go(text: &str) -> PackagePattern {
         let path = text.trim_start_matches("./").trim_end_matches('/');
         match path.strip_suffix("...") {
-            Some(above) => PackagePattern::Below(above.trim_end_matches('/').to_owned()),
-            None => PackagePattern::Matcher(Matcher::Equal(path.to_owned())),
+            Some(above) => PackagePattern(Kind::Below(above.trim_end_matches('/').to_owned())),
+            None => PackagePattern(Kind::Matcher(Matcher::Equal(path.to_owned()))),
         }
     }
 
-    pub(super) fn matches(&self, package: &str) -> bool {
-        match self {
-            PackagePattern::Matcher(matcher) => matcher.matches(package),
-            PackagePattern::Below(above) => {
+    /// Whatever the matcher matches.
+    pub(super) fn matching(matcher: Matcher) -> PackagePattern {
+        PackagePattern(Kind::Matcher(matcher))
+    }
+
+    /// Whether it means the package of that path, such as `pkg/ebpf`.
+    pub fn matches(&self, package: &str) -> bool {
+        match &self.0 {
+            Kind::Matcher(matcher) => matcher.matches(package),
+            Kind::Below(above) => {
                 let rest = package.strip_prefix(above.as_str());
                 above.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }

@@ -13,7 +13,9 @@ use kmt_reporters::event::{Arch, CellId, Location};
 use super::spec::Recipe;
 use super::version::{Version, VersionReq};
 use super::{Catalogue, Cell, Complaint};
-use matcher::{Matcher, PackagePattern};
+use matcher::Matcher;
+pub use matcher::PackagePattern;
+pub use parse::known_distro;
 pub use tests_of::{TestChoice, TooMixed};
 
 /// What is wanted.

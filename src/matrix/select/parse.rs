@@ -230,7 +230,7 @@ impl<'a> Parser<'a> {
             "set" => Predicate::Set(plain(value)?),
             "cell" => Predicate::Cell(named(value, &Matcher::glob)?),
             "package" if value.starts_with(['=', '~', '/', '#']) => {
-                Predicate::Package(PackagePattern::Matcher(plain(value)?))
+                Predicate::Package(PackagePattern::matching(plain(value)?))
             }
             "package" => Predicate::Package(PackagePattern::of_go(value)),
             _ => Predicate::Test(test(value)?),
@@ -270,8 +270,16 @@ fn test(value: &str) -> Result<Matcher, Complaint> {
 
 /// A distribution that exists, by id or alias.
 pub(super) fn distro(name: &str, catalogue: &Catalogue) -> Result<Matcher, Complaint> {
+    known_distro(name, catalogue).map(|id| Matcher::Equal(id.to_owned()))
+}
+
+/// The id of the distribution of that name or alias.
+///
+/// # Errors
+/// There is none; the nearest, or all.
+pub fn known_distro<'c>(name: &str, catalogue: &'c Catalogue) -> Result<&'c str, Complaint> {
     if let Some(distro) = catalogue.distro(&name.to_lowercase()) {
-        return Ok(Matcher::Equal(distro.id.clone()));
+        return Ok(&distro.id);
     }
     let names: Vec<&str> = catalogue
         .distros()

@@ -1,0 +1,171 @@
+//! The grammar of matrix files. Unknown keys are errors; whatever is wrong is shown where it stands.
+//!
+//! A matrix is layers: the files it `extends`, then itself. Lists add up; single values and packages of a later
+//! layer win. Files are read by whoever calls: this room does no I/O.
+
+mod expand;
+mod layer;
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use kmt_reporters::event::Arch;
+use toml::Spanned;
+
+use super::catalogue::Catalogue;
+use super::spec::Resolved;
+use super::{Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
+use crate::external::hypervisor::GuestNetwork;
+use expand::Expansion;
+use layer::{Layer, Sizes};
+
+/// Files that build on one another.
+const DEPTH: usize = 16;
+
+/// A matrix: what its files say together.
+#[derive(Debug, Clone, Default)]
+pub struct MatrixFile {
+    /// Repository under test, relative to where the caller is if the names of the files are.
+    pub root: Option<PathBuf>,
+    /// Component of its `kmt.toml`.
+    pub component: Option<String>,
+    /// What the guests' network reaches.
+    pub network: GuestNetwork,
+    /// Packages, instead of the component's.
+    pub packages: Vec<String>,
+    /// Environment of the tests, over the component's.
+    pub env: BTreeMap<String, String>,
+    /// Longest time of packages by pattern, over the component's.
+    pub timeouts: BTreeMap<String, Duration>,
+    layers: Vec<Layer>,
+}
+
+/// Reads the text of a file.
+pub type Read<'a> = &'a dyn Fn(&Path) -> Result<String, Complaint>;
+
+impl MatrixFile {
+    /// Reads the file at `path` and those it builds on.
+    ///
+    /// # Errors
+    /// File, line, column and what was expected.
+    pub fn load(path: &Path, read: Read<'_>) -> Result<MatrixFile, Complaint> {
+        let mut matrix = MatrixFile::default();
+        matrix.take(path, read, &mut Vec::new())?;
+        Ok(matrix)
+    }
+
+    /// Reads the text of a matrix called `name` that builds on no other.
+    ///
+    /// # Errors
+    /// File, line, column and what was expected.
+    pub fn parse(name: &str, text: &str) -> Result<MatrixFile, Complaint> {
+        let whole = |path: &Path| match path == Path::new(name) {
+            true => Ok(text.to_owned()),
+            false => Err(Complaint::new(format!("cannot read `{}`", path.display()))),
+        };
+        MatrixFile::load(Path::new(name), &whole)
+    }
+
+    /// Takes a file, after those it builds on; `chain` are those that build on it.
+    fn take(&mut self, path: &Path, read: Read<'_>, chain: &mut Vec<PathBuf>) -> Result<(), Complaint> {
+        let layer = Layer::read(&path.display().to_string(), &read(path)?)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        chain.push(path.to_path_buf());
+        for name in &layer.file.extends {
+            let other = plain(&folder.join(name.get_ref()));
+            if chain.contains(&other) || chain.len() >= DEPTH {
+                let names: Vec<String> = chain.iter().map(|path| path.display().to_string()).collect();
+                let what = match chain.contains(&other) {
+                    true => "these files extend one another",
+                    false => "too many files extend one another",
+                };
+                let complaint = layer.complain(name.span(), what);
+                return Err(complaint.hint(format!("{} -> {}", names.join(" -> "), other.display())));
+            }
+            // Its own faults are told as its own; that it cannot be read is this file's.
+            let text = read(&other).map_err(|unread| layer.pass_on(name, unread))?;
+            let known = |path: &Path| if path == other { Ok(text.clone()) } else { read(path) };
+            self.take(&other, &known, chain)?;
+        }
+        chain.pop();
+        self.merge(layer, folder)
+    }
+
+    fn merge(&mut self, layer: Layer, folder: &Path) -> Result<(), Complaint> {
+        let file = &layer.file;
+        if let Some(root) = &file.root {
+            self.root = Some(folder.join(root));
+        }
+        if file.component.is_some() {
+            self.component.clone_from(&file.component);
+        }
+        self.network = file.network.unwrap_or(self.network);
+        if let Some(packages) = &file.packages {
+            self.packages.clone_from(packages);
+        }
+        self.env.extend(file.env.clone());
+        self.timeouts.extend(layer.timeouts()?);
+        self.layers.push(layer);
+        Ok(())
+    }
+
+    /// The cells, in the order of the files.
+    ///
+    /// # Errors
+    /// A machine that is unknown or there twice, a size that cannot be, an exclusion of nothing: where it stands.
+    pub fn expand(&self, catalogue: &Catalogue, host: Arch) -> Result<Vec<Resolved>, Complaint> {
+        let vcpus = self.sizes(|layer| layer.file.vcpu.as_ref(), expand::vcpu)?;
+        let memories = self.sizes(|layer| layer.file.memory.as_ref(), expand::memory)?;
+        let expansion = Expansion {
+            catalogue,
+            host,
+            vcpus: vcpus.unwrap_or_else(|| vec![DEFAULT_VCPU]),
+            memories: memories.unwrap_or_else(|| vec![DEFAULT_MEMORY_MIB]),
+        };
+        let mut cells: Vec<Resolved> = Vec::new();
+        for layer in &self.layers {
+            expansion.add(layer, &mut cells)?;
+        }
+        for layer in &self.layers {
+            for row in &layer.file.exclude {
+                expansion.exclude(layer, row, &mut cells)?;
+            }
+        }
+        Ok(cells)
+    }
+
+    /// The sizes that the last layer with any says, checked.
+    fn sizes(
+        &self,
+        of: fn(&Layer) -> Option<&Spanned<Sizes>>,
+        check: fn(u32) -> Result<u32, String>,
+    ) -> Result<Option<Vec<u32>>, Complaint> {
+        let Some((layer, sizes)) = self.layers.iter().rev().find_map(|layer| Some((layer, of(layer)?)))
+        else {
+            return Ok(None);
+        };
+        let all = sizes.get_ref().all();
+        if all.is_empty() {
+            return Err(layer.complain(sizes.span(), "an empty list of sizes makes no cell"));
+        }
+        let checked = all.iter().map(|size| check(*size)).collect::<Result<Vec<_>, _>>();
+        checked.map(Some).map_err(|what| layer.complain(sizes.span(), &what))
+    }
+}
+
+/// The path without `.` and `..`, so that one file has one name.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if plain.file_name().is_some() => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests;
