@@ -221,6 +221,9 @@ pub struct Ls {
     pub local_images: bool,
 
     /// A table, or JSON (schema 1).
+    ///
+    /// JSON: `rows`, each with `id`, `recipe`, `distro`, `version`, `aliases` and `machines`: `arch`, `kernel`, `vms`
+    /// (what to type) and `image`: `present`, `buildable`, `elsewhere` (published) or `unavailable`.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
 }

@@ -38,7 +38,8 @@ struct Row {
 struct Machine {
     arch: Arch,
     kernel: String,
-    /// `present`, `buildable` or `elsewhere`.
+    /// `present`; `buildable` here; `elsewhere`, that is published; `unavailable`: no place is known, or what builds
+    /// it is missing.
     image: &'static str,
     /// What to type for `--vms`: a machine on this box, or a remote one of another architecture.
     vms: Option<String>,
@@ -142,7 +143,8 @@ fn machine(cell: &CellId, image: &ImageRequest, images: &ImageStore) -> Machine 
         image: match images.available(image) {
             Availability::Present => "present",
             Availability::Buildable => "buildable",
-            Availability::Unavailable { .. } => "elsewhere",
+            Availability::Unavailable { .. } if image.published().is_some() => "elsewhere",
+            Availability::Unavailable { .. } => "unavailable",
         },
         vms: spec::spelling(cell, Arch::host())
             .or_else(|| spec::spelling(&CellId { location: Location::Remote, ..cell.clone() }, Arch::host())),
@@ -169,7 +171,7 @@ fn table(rows: &[Row]) -> String {
     if !rows.is_empty() {
         let _ = writeln!(
             text,
-            "\n* an image is on this machine; + one can be built here; the others are published"
+            "\n* an image is on this machine; + one can be built here; - none is to be had; the others are published"
         );
     }
     text
@@ -182,6 +184,7 @@ fn columns(row: &Row) -> [String; 5] {
         let mark = match machine.image {
             "present" => "*",
             "buildable" => "+",
+            "unavailable" => "-",
             _ => "",
         };
         format!("{}{mark}", machine.arch)

@@ -86,6 +86,14 @@ impl ImageRequest {
         &self.name
     }
 
+    /// Where it is published, for one that is fetched and not built.
+    pub fn published(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Published(url) => Some(url),
+            Origin::Debian { .. } | Origin::Nowhere | Origin::OtherArch => None,
+        }
+    }
+
     /// What is to be built for it.
     ///
     /// # Errors
@@ -224,6 +232,13 @@ mod tests {
         assert!(why("jammy", Arch::X86_64).contains("ubuntu-22.04-x86_64.qcow2.xz"));
         assert!(why("stretch", Arch::Arm64).contains("not have it for arm64"));
         assert!(why("resolute", Arch::X86_64).contains("no place"));
+        let place = |name: &str, arch| {
+            let request = ImageRequest::platform(catalogue.platform(name).unwrap(), arch);
+            request.published().map(str::to_owned)
+        };
+        assert!(place("jammy", Arch::X86_64).unwrap().ends_with("ubuntu-22.04-x86_64.qcow2.xz"));
+        assert_eq!([place("resolute", Arch::X86_64), place("stretch", Arch::Arm64)], [None, None]);
+        assert_eq!(place("bookworm", Arch::X86_64), None);
         let (old, buster) = (catalogue.custom("4.14").unwrap(), catalogue.platform("debian_10").unwrap());
         let old = ImageRequest::custom(old, buster, Arch::X86_64).parts().unwrap_err();
         assert!(old.contains("kernel-packages-x86_64.tar"), "{old}");
