@@ -9,7 +9,7 @@ use super::source::{self, catalogue, image_of};
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::error::{Failure, Kind, Result};
-use crate::image::{ImageProgress, ImageRequest, ImageStore};
+use crate::image::{Availability, ImageProgress, ImageRequest, ImageStore};
 use crate::matrix::{Catalogue, spec};
 use crate::settings::{Settings, Wishes};
 
@@ -56,6 +56,16 @@ async fn build(names: &[String], matrix: Option<&Path>, force: bool, store: &Ima
         ));
     }
     Ok(0)
+}
+
+/// Whether an image can be had: `present`, `buildable` here, `elsewhere` (published, not fetched yet), `unavailable`.
+pub(super) fn image_word(availability: &Availability, image: &ImageRequest) -> &'static str {
+    match availability {
+        Availability::Present => "present",
+        Availability::Buildable => "buildable",
+        Availability::Unavailable { .. } if image.published().is_some() => "elsewhere",
+        Availability::Unavailable { .. } => "unavailable",
+    }
 }
 
 /// A name such as `debian_12` or `custom-6.12`, or a machine in the short form.

@@ -6,11 +6,12 @@ use kmt_reporters::event::{Arch, CellId, Location};
 use serde::Serialize;
 use serde_json::json;
 
+use super::images::image_word;
 use super::source::catalogue;
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::error::Result;
-use crate::image::{Availability, ImageRequest, ImageStore};
+use crate::image::{ImageRequest, ImageStore};
 use crate::matrix::catalogue::{Catalogue, CustomKernel, Platform};
 use crate::matrix::select::known_distro;
 use crate::matrix::spec::{self, Recipe};
@@ -140,12 +141,7 @@ fn machine(cell: &CellId, image: &ImageRequest, images: &ImageStore) -> Machine 
     Machine {
         arch: cell.arch,
         kernel: cell.kernel.clone(),
-        image: match images.available(image) {
-            Availability::Present => "present",
-            Availability::Buildable => "buildable",
-            Availability::Unavailable { .. } if image.published().is_some() => "elsewhere",
-            Availability::Unavailable { .. } => "unavailable",
-        },
+        image: image_word(&images.available(image), image),
         vms: spec::spelling(cell, Arch::host())
             .or_else(|| spec::spelling(&CellId { location: Location::Remote, ..cell.clone() }, Arch::host())),
     }

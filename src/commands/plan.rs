@@ -8,6 +8,7 @@ use std::time::Duration;
 use kmt_reporters::event::{CellId, Location};
 use serde_json::{Value, json};
 
+use super::images::image_word;
 use super::run::plan_of;
 use super::source::{self, Places, Source};
 use super::{Open, build, preflight, print, print_json, say};
@@ -34,7 +35,7 @@ struct Work {
 
 /// Shows the plan. JSON has `schema` 1 and keeps its fields: `cells` (each with `id`, `distro`, `distro_version`,
 /// `recipe`, `arch`, `location`, `kernel`, `vcpu`, `memory_mib`, `machine`: boot, reuse or remote, `image`: present,
-/// buildable or elsewhere, `expected_ms`), `packages`, `shards`, `build`, `predicted_ms`, `bytes_to_fetch`, `cost`.
+/// buildable, elsewhere or unavailable, `expected_ms`), `packages`, `shards`, `build`, `predicted_ms`, `bytes_to_fetch`, `cost`.
 /// What is not known is `null`.
 ///
 /// # Errors
@@ -80,6 +81,7 @@ pub(super) async fn plan(
                 Location::Local if ready.contains(&cell.id) => "reuse",
                 Location::Local => "boot",
             },
+            word: image_word(&images.available(image), image),
             image: images.available(image),
             expected: Plan::expected(shards).filter(|_| !shards.is_empty()),
         })
@@ -127,19 +129,13 @@ struct Row<'a> {
     cell: &'a crate::matrix::Cell,
     machine: &'static str,
     image: Availability,
+    /// The same in a word.
+    word: &'static str,
     expected: Option<Duration>,
 }
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-fn image_word(image: &Availability) -> &'static str {
-    match image {
-        Availability::Present => "present",
-        Availability::Buildable => "buildable",
-        Availability::Unavailable { .. } => "elsewhere",
-    }
 }
 
 fn millis(time: Option<Duration>) -> Option<u64> {
@@ -159,7 +155,7 @@ fn json(
             "id": id.to_string(), "distro": row.cell.distro, "distro_version": row.cell.distro_version,
             "recipe": Recipe::of(id).as_str(), "arch": id.arch, "location": id.location, "kernel": id.kernel,
             "set": id.set, "vcpu": row.cell.vcpu, "memory_mib": row.cell.memory_mib, "machine": row.machine,
-            "image": image_word(&row.image), "expected_ms": millis(row.expected),
+            "image": row.word, "expected_ms": millis(row.expected),
         })
     };
     json!({
