@@ -72,6 +72,10 @@ pub struct Selection {
     #[arg(value_name = "MATRIX")]
     pub matrix: Option<PathBuf>,
 
+    /// vmsets file (`vmconfig.json`) of the former tool, instead of a matrix.
+    #[arg(long, value_name = "FILE", conflicts_with = "matrix")]
+    pub vmsets: Option<PathBuf>,
+
     /// Machines `<recipe>-<arch>-<version>`, such as `debian_12-local-distro,custom-6.12-local`. With a
     /// matrix: only these of it.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -115,6 +119,13 @@ pub struct Selection {
     /// Stack to use instead of the git branch's.
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
+}
+
+impl Selection {
+    /// Whether a file says which machines there are.
+    pub fn has_file(&self) -> bool {
+        self.matrix.is_some() || self.vmsets.is_some()
+    }
 }
 
 /// Arguments of `run`.

@@ -9,6 +9,7 @@ use crate::cli::Selection;
 use crate::error::{Failure, Kind, Result};
 use crate::image::ImageRequest;
 use crate::matrix::select::{Expression, Flags};
+use crate::matrix::vmsets::VmSets;
 use crate::matrix::{Catalogue, Cell, Complaint, MatrixFile, spec};
 use crate::settings::file::longest_match;
 use crate::settings::{Component, Settings, Wishes};
@@ -63,10 +64,10 @@ pub(super) fn nothing_selected(selection: &Selection, stack: &str) -> Failure {
     if narrowed {
         return failure.hint("`kmt-run plan` without the filters shows what they choose from");
     }
-    if selection.matrix.is_some() && selection.vms.is_empty() {
+    if selection.has_file() && selection.vms.is_empty() {
         return failure.hint("a matrix names machines: `vms`, `[axes]` or `[[include]]`");
     }
-    if selection.matrix.is_some() {
+    if selection.has_file() {
         return failure.hint("`--vms` leaves only machines that the matrix has; without it all of them run");
     }
     failure
@@ -173,6 +174,14 @@ pub(super) fn read_matrix(path: &Path) -> Result<MatrixFile> {
     })?)
 }
 
+/// Reads a vmsets file.
+fn read_vmsets(path: &Path) -> Result<VmSets> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("cannot read the vmsets file `{name}`")).caused_by(error))?;
+    Ok(VmSets::parse(&name, &text)?)
+}
+
 /// The catalogue this program carries.
 ///
 /// # Errors
@@ -199,11 +208,15 @@ fn cells(
         }
     }
     let mut cells = Vec::new();
-    for resolved in matrix.expand(catalogue, host)? {
+    let written = match &selection.vmsets {
+        Some(path) => read_vmsets(path)?.expand(catalogue, host)?,
+        None => matrix.expand(catalogue, host)?,
+    };
+    for resolved in written {
         notices.extend(resolved.notices);
         cells.push(resolved.cell);
     }
-    if selection.matrix.is_some() {
+    if selection.has_file() {
         if !named.is_empty() {
             cells.retain(|cell| named.iter().any(|n| same_place(n, cell)));
         }

@@ -8,6 +8,7 @@ pub mod file;
 pub mod select;
 pub mod spec;
 pub mod version;
+pub mod vmsets;
 
 use kmt_reporters::event::CellId;
 

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn cells(text: &str) -> Result<Vec<String>, Complaint> {
@@ -103,4 +105,23 @@ fn what_is_no_matrix_is_refused_in_a_few_lines() {
     assert!(long.message.len() < 2000, "{} bytes", long.message.len());
     let key = MatrixFile::parse("m.toml", "vmz = []\n").unwrap_err();
     assert_eq!(key.hints, ["did you mean `vms`?"]);
+}
+
+const WHOLE: &str = "extends = []\nvms = [\"bookworm-local-distro\"]\nvcpu = [2, 4]\nmemory = 512\n\
+    timeouts.\"./...\" = \"5m\"\n[axes]\ndistro = [\"ubuntu\"]\nkernel = [\">=5.4, <6\"]\n\
+    [[include]]\nvm = \"custom-6.12-local\"\n[[exclude]]\nkernel = \"<5.5\"\nreason = \"old\"\n";
+
+proptest! {
+    #[test]
+    fn no_input_panics(text in ".{0,200}", at in 0..400usize, with in "[\\[\\]\"=<>.,0-9a-zü]{0,4}") {
+        let _ = cells(&text);
+        let mut changed = WHOLE.to_owned();
+        changed.insert_str(at.min(WHOLE.len()), &with);
+        let _ = cells(&changed);
+    }
+}
+
+#[test]
+fn the_text_that_is_changed_at_random_is_itself_right() {
+    assert_eq!(cells(WHOLE).unwrap().len(), 6);
 }
