@@ -266,6 +266,17 @@ async fn a_file_that_changes_meanwhile_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_guest_that_has_it_all_need_not_read_what_it_is_asked() {
+    let world = World::new();
+    let names: Vec<String> = (0..3000).map(|number| format!("pkg/a/testdata/{number}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+    let set = world.set(&files);
+    assert_eq!(ship(&set, &world.guest, &world.store).await.unwrap().files, 3000);
+    // The question is longer than a pipe takes, and the answer comes before it is read.
+    assert_eq!(ship(&set, &world.guest, &world.store).await.unwrap().bytes, 0);
+}
+
+#[tokio::test]
 async fn a_guest_without_gzip_is_sent_a_plain_stream() {
     let mut world = World::new();
     let set = world.set(&[("pkg/a/testsuite", &"z".repeat(500_000))]);

@@ -25,7 +25,7 @@ fn bad_input_is_refused_before_anything_starts() {
         home.call(on(&fixture, more)).end().refused(code, words);
     };
     step("machines");
-    refuse(&["--vms", "debian_21-local-distro"], 2, &["debian_21", "did you mean `debian_1"]);
+    refuse(&["--vms", "debian_21-local-distro"], 2, &["debian_21", "did you mean one of `debian_1"]);
     let remote = format!("debian_12-{}-distro", ARCH.replace("x86_64", "amd64"));
     refuse(&["--vms", &remote], 104, &["@remote", "debian_12-local-distro"]);
     refuse(&[], 4, &["no cell is selected"]);

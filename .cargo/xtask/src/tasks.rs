@@ -55,7 +55,33 @@ pub(crate) fn soak() -> Result<u8, String> {
         need: Need::Test,
         run: |clock| clock.check(groups::live_tests("live", "live,soak").arg("soak::")),
     };
-    Ok(groups::run(&[&images, &tests], Duration::from_hours(4)))
+    let fuzz = Group {
+        name: "fuzz",
+        about: "a million inputs or a minute for each parser, by libFuzzer",
+        minutes: 30,
+        need: Need::Test,
+        run: fuzz,
+    };
+    Ok(groups::run(&[&fuzz, &images, &tests], Duration::from_hours(4)))
+}
+
+/// The targets of `tests/fuzz`.
+const FUZZ: &[&str] = &["matrix", "short_form", "filter", "vmsets"];
+
+/// What is found goes to `target/fuzz/found`; what breaks a target is named by libFuzzer.
+fn fuzz(clock: &groups::Clock) -> Result<(), String> {
+    let folder = repository().join("tests/fuzz");
+    let found = repository().join("target/fuzz/found");
+    clock.check(words(&["cargo", "build", "--release"]).current_dir(&folder))?;
+    for target in FUZZ {
+        let new = found.join(target);
+        std::fs::create_dir_all(&new).map_err(|error| format!("cannot make {}: {error}", new.display()))?;
+        let mut child = words(&["cargo", "run", "--release", "--bin", target, "--"]);
+        child.args(["-runs=1000000", "-max_total_time=60", "-print_final_stats=1"]);
+        child.arg(format!("-artifact_prefix={}/broken-{target}-", found.display()));
+        clock.check(child.arg(new).arg(format!("corpus/{target}")).current_dir(&folder))?;
+    }
+    Ok(())
 }
 
 /// Runs a benchmark, or lists them.

@@ -185,8 +185,10 @@ impl Connection for SshConnection {
             Err(error) => return Err(failed("run a command in", &self.alias, &error)),
         };
         match fed {
-            // A command that stopped reading says why by its own status.
-            Err(error) if output.ok() => Err(Error::io("ssh", "feed a command in", &self.alias, &error)),
+            // A command that stopped reading says by its own status whether it had enough.
+            Err(error) if output.ok() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::io("ssh", "feed a command in", &self.alias, &error))
+            }
             _ => Ok(output),
         }
     }

@@ -76,9 +76,10 @@ impl<'a> Parser<'a> {
         self.at = self.text.len() - self.rest().trim_start().len();
     }
 
-    /// Something wrong here, so many bytes long.
+    /// Something wrong here, so many bytes long, and to the end of the character there.
     fn wrong(&self, what: impl Into<String>, bytes: usize) -> Wrong {
-        Wrong { what: what.into(), at: self.at..self.at + bytes.min(self.rest().len()), hint: None }
+        let end = self.text.ceil_char_boundary(self.at + bytes.min(self.rest().len()));
+        Wrong { what: what.into(), at: self.at..end, hint: None }
     }
 
     /// Takes one of the signs or words, if it is next; a word ends where it ends.

@@ -125,6 +125,7 @@ fn what_is_wrong_is_marked_and_the_nearest_name_offered() {
         ("test(A/b)", "test(A/b)\n       ^^^", "--run"),
         ("all() &", "all() &\n         ^", "such as"),
         ("", "\n  \n  ^", "such as"),
+        ("(all() ü)", "(all() ü)\n         ^", "such as"),
         ("arch(vax)", "vax)\n       ^^^", "x86_64 or arm64"),
     ] {
         let complaint = wrong(text);

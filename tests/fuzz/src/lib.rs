@@ -1,0 +1,3 @@
+//! Fuzz targets of kmt-run.
+
+pub mod targets;

@@ -1,0 +1,63 @@
+//! What is fuzzed, by name. The ordinary tests replay the corpus through the same functions.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use kmt_reporters::event::Arch;
+use kmt_run::matrix::select::Expression;
+use kmt_run::matrix::vmsets::VmSets;
+use kmt_run::matrix::{Catalogue, Complaint, MatrixFile, spec};
+
+/// A function that any bytes may be given to.
+pub type Target = fn(&[u8]);
+
+/// Every target.
+pub const ALL: [(&str, Target); 4] =
+    [("matrix", matrix), ("short_form", short_form), ("filter", filter), ("vmsets", vmsets)];
+
+fn catalogue() -> &'static Catalogue {
+    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
+    CATALOGUE.get_or_init(|| Catalogue::embedded().expect("the catalogue is sound"))
+}
+
+/// A matrix file that may extend itself.
+pub fn matrix(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let read = |path: &Path| match path == Path::new("m.toml") {
+        true => Ok(text.to_owned()),
+        false => Err(Complaint::new("there is no other file")),
+    };
+    if let Ok(matrix) = MatrixFile::load(Path::new("m.toml"), &read) {
+        let _ = matrix.expand(catalogue(), Arch::X86_64);
+    }
+}
+
+/// A machine; what is read is spelled as it is read.
+pub fn short_form(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(resolved) = spec::resolve(text, catalogue(), Arch::X86_64) {
+        let spelled = spec::spelling(&resolved.cell.id, Arch::X86_64).expect("the short form said it");
+        let again = spec::resolve(&spelled, catalogue(), Arch::X86_64).expect("what is spelled is read");
+        assert_eq!(again.cell, resolved.cell);
+    }
+}
+
+/// A filter expression, decided for a cell, a package and its tests.
+pub fn filter(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let cell = spec::resolve("jammy-local-distro", catalogue(), Arch::X86_64).expect("it exists").cell;
+    if let Ok(expression) = Expression::parse(text, catalogue())
+        && let Some(left) = expression.in_cell(&cell).and_then(|left| left.in_package("pkg/a"))
+    {
+        let _ = left.tests();
+    }
+}
+
+/// A vmsets file; its cells come back from the file they are written to.
+pub fn vmsets(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(sets) = VmSets::parse("v.json", text) else { return };
+    let Ok(cells) = sets.expand(catalogue(), Arch::X86_64) else { return };
+    let cells: Vec<_> = cells.into_iter().map(|resolved| resolved.cell).collect();
+    VmSets::of(&cells, catalogue(), Arch::X86_64).expect("what was read can be written");
+}
