@@ -220,11 +220,12 @@ pub(super) async fn units(
     Ok(units)
 }
 
-/// The host, and whether a run has a chance on it.
+/// The host, and whether a run has a chance on it. What a killed run left takes room: it goes before anybody counts.
 ///
 /// # Errors
 /// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
 pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
+    crate::stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
     let home = &source.settings.home.root.value;
     std::fs::create_dir_all(home).map_err(|error| {
         Failure::usage(format!("cannot use `{}` ({})", home.display(), source.settings.home.root.origin))

@@ -1,10 +1,11 @@
 //! THE main path: from what was typed to an exit code.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 
 use super::source::{self, Source};
 use super::{Open, build, preflight, reports, signals};
@@ -13,14 +14,16 @@ use crate::cli;
 use crate::error::Result;
 use crate::external::builder::Unit;
 use crate::external::hypervisor::HostFacts;
-use crate::image::ImageStore;
+use crate::image::{ImageStore, SharedImages};
+use crate::machine::capacity::Capacity;
+use crate::machine::supply::{Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
-use crate::run::capacity::Capacity;
-use crate::run::conduct::{Afterwards, Built, Conductor, Machines};
+use crate::run::conduct::{Afterwards, Built, Conductor};
 use crate::settings::Wishes;
-use crate::stack::record::Progress;
-use crate::stack::{self, Stack};
+use crate::stack::Stack;
+use crate::stack::record::{Owner, Progress};
+use crate::world::World;
 
 /// Runs a matrix.
 ///
@@ -33,36 +36,39 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
     let request = build::request(&args.selection, &source)?;
-    let (units, host) = tokio::join!(preflight::units(builder.as_ref(), &request, &source), async {
-        // What a killed run left takes room: it goes before anybody counts.
-        stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
-        preflight::host(&source, &world).await
-    },);
+    let (units, host) =
+        tokio::join!(preflight::units(builder.as_ref(), &request, &source), preflight::host(&source, &world));
     let (units, host) = (units?, host?);
     tests.limits = preflight::limits(args, &source, &units);
-    let images =
-        ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
+    let images = images(&source, &world);
     let plan = plan_of(&mut source, &units, &args.selection)?;
     preflight::tests_of_expression(&mut tests, &source, &plan)?;
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let masks = preflight::masks(args);
-    let record =
-        Arc::new(Record::create(&source.settings.home, |folder| reports::show(args, &masks, folder))?);
+    let show = |folder: &Path| reports::show(args, &masks, folder);
+    let record = Arc::new(Record::create(&source.settings.home, show)?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &plan, &cells);
     let (done, built) = watch::channel::<Option<Built>>(None);
-    let conductor = Conductor {
+    let supply = Supply {
         world: &world,
         home: &source.settings.home,
         stack: &stack,
-        capacity: capacity(&host, &stack)?,
         host: &host,
-        images: &images,
-        ready_images: cells.runnable.iter().map(|(_, image)| (image.to_string(), OnceCell::new())).collect(),
+        capacity: capacity(&host, &stack)?,
         network: source.matrix.network,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
+        owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
+        sink: record.as_ref(),
+        consoles: record.folder().join("machines"),
+        cancelled: cancelled.clone(),
+    };
+    let conductor = Conductor {
+        world: &world,
+        supply,
+        images: SharedImages::new(&images, cells.runnable.iter().map(|(_, image)| image)),
         afterwards: if args.throw_away { Afterwards::ThrowAway } else { Afterwards::Keep },
         plan: &plan,
         tests,
@@ -72,22 +78,38 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     };
     let building = async {
         let cache = source.settings.home.cache().join("build");
-        let mut cancelled = cancelled.clone();
-        let artifacts = tokio::select! {
-            built = artifact::build(&request, &units, builder.as_ref(), &cache, record.as_ref()) => built.ok(),
-            _ = cancelled.wait_for(|stop| *stop) => None,
-        };
+        let built = artifact::build(&request, &units, builder.as_ref(), &cache, record.as_ref());
         // Nobody waits any more where every lane has ended.
-        let _ = done.send(Some(artifacts.map(Arc::new)));
+        let _ = done.send(Some(until_cancelled(built, &cancelled).await.map(Arc::new)));
     };
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    let why = if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed };
-    record.emit(Event::RunFinished { why });
+    record.emit(Event::RunFinished { why: end(&cancelled) });
     reports.write()?;
     reports.farewell(&source, &stack);
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+}
+
+fn images(source: &Source, world: &World) -> ImageStore {
+    let home = &source.settings.home;
+    ImageStore::new(home.images(), home.cache(), world.debian.clone())
+}
+
+fn end(cancelled: &watch::Receiver<bool>) -> RunEnd {
+    if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed }
+}
+
+/// What a build came to: nothing where it failed, or where nobody wants it any more.
+async fn until_cancelled<T, E>(
+    build: impl Future<Output = std::result::Result<T, E>>,
+    cancelled: &watch::Receiver<bool>,
+) -> Option<T> {
+    let mut cancelled = cancelled.clone();
+    tokio::select! {
+        built = build => built.ok(),
+        _ = cancelled.wait_for(|stop| *stop) => None,
+    }
 }
 
 /// The work, in the order in which it is done. Cells in which nothing is wanted leave the source.
