@@ -20,6 +20,8 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b\d+(\.\d+)? (KiB|B)\b", "<size>"),
         (r"\b[1-9]\d* bytes", "<size>"),
         (r"(after|for) \d+ s\b", "$1 <n> s"),
+        // Said only where it took a second or more.
+        (r"(?m)^ +IMAGE \[.*\n", ""),
         (r"[ \t]+\n", "\n"),
     ];
     rules.map(|(rule, text)| (Regex::new(rule).unwrap(), text)).into()
