@@ -13,6 +13,7 @@ pub mod junit;
 pub mod model;
 pub mod redact;
 pub mod terminal;
+pub mod triage;
 
 mod mask;
 mod output;
