@@ -63,7 +63,8 @@ pub(super) async fn plan(
     } else {
         notices.push("no kmt.toml here, so no packages: machines only".to_owned());
         let cells = places.cells.iter().map(|(cell, _)| cell);
-        let plan = plan::make(cells, Vec::new(), &plan::Durations::default(), &places.choice);
+        let plan =
+            plan::make(cells, Vec::new(), &plan::Durations::default(), &places.choice, &places.matrix.sets);
         Work { component: String::new(), units: 0, cached: 0, cached_bytes: 0, plan }
     };
     let world = open(&places.settings);

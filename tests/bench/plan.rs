@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kmt_reporters::event::{Arch, CellId};
 use kmt_run::matrix::select::Expression;
-use kmt_run::matrix::{Catalogue, Cell, MatrixFile};
+use kmt_run::matrix::{Catalogue, Cell, MatrixFile, TestSets};
 use kmt_run::plan::{Durations, make};
 
 const PACKAGES: usize = 100;
@@ -53,10 +53,10 @@ fn shipped() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let begun = Instant::now();
         let catalogue = Catalogue::embedded().unwrap();
-        let cells = MatrixFile::load(&path, &|path| Ok(std::fs::read_to_string(path).unwrap())).unwrap();
-        let cells = cells.expand(&catalogue, Arch::host()).unwrap();
+        let matrix = MatrixFile::load(&path, &|path| Ok(std::fs::read_to_string(path).unwrap())).unwrap();
+        let cells = matrix.expand(&catalogue, Arch::host()).unwrap();
         let cells: Vec<Cell> = cells.into_iter().map(|resolved| resolved.cell).collect();
-        let plan = make(&cells, packages(), &Durations::default(), &Expression::all());
+        let plan = make(&cells, packages(), &Durations::default(), &Expression::all(), &matrix.sets);
         let taken = begun.elapsed();
         println!("{name:<24} {:>6} shards {:>9.1} ms", plan.shards(), taken.as_secs_f64() * 1000.0);
         assert!(!optimized() || taken < SHIPPED, "more than {SHIPPED:?}");
@@ -85,7 +85,7 @@ fn made(count: usize) -> (usize, Duration) {
         .collect();
     let begun = Instant::now();
     let wanted = Expression::parse(FILTER, &catalogue).unwrap();
-    let plan = make(&cells, packages, &durations, &wanted);
+    let plan = make(&cells, packages, &durations, &wanted, &TestSets::default());
     black_box(plan.predicted(8, Some(Duration::from_secs(10)), |_| true));
     (plan.shards(), begun.elapsed())
 }

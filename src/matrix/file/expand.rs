@@ -1,5 +1,7 @@
 //! From a matrix to its cells.
 
+use std::collections::HashSet;
+
 use kmt_reporters::event::{Arch, CellId, Location};
 use toml::Spanned;
 
@@ -9,6 +11,14 @@ use super::super::spec::{self, Recipe, Resolved};
 use super::super::version::{Version, VersionReq};
 use super::super::{Cell, Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
 use super::layer::{Exclude, Layer, Where};
+use super::sets::{SetOfCells, set_named};
+
+/// Cells in their order, each once.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) all: Vec<Resolved>,
+    ids: HashSet<CellId>,
+}
 
 /// What a layer adds to the cells, with what it takes for granted.
 pub(super) struct Expansion<'a> {
@@ -22,7 +32,7 @@ pub(super) struct Expansion<'a> {
 
 impl Expansion<'_> {
     /// Adds the cells of a layer.
-    pub(super) fn add(&self, layer: &Layer, cells: &mut Vec<Resolved>) -> Result<(), Complaint> {
+    pub(super) fn add(&self, layer: &Layer, cells: &mut Found) -> Result<(), Complaint> {
         for text in &layer.file.vms {
             let resolved = self.vm(layer, text)?;
             self.sized(layer, text, &resolved, cells)?;
@@ -57,7 +67,7 @@ impl Expansion<'_> {
         layer: &Layer,
         place: &Spanned<T>,
         resolved: &Resolved,
-        cells: &mut Vec<Resolved>,
+        cells: &mut Found,
     ) -> Result<(), Complaint> {
         for vcpu in &self.vcpus {
             for memory in &self.memories {
@@ -67,11 +77,12 @@ impl Expansion<'_> {
                 if (*vcpu, *memory) != (DEFAULT_VCPU, DEFAULT_MEMORY_MIB) {
                     cell.id.size = Some((*vcpu, *memory));
                 }
-                if cells.iter().any(|known| known.cell.id == resolved.cell.id) {
+                if !cells.ids.insert(resolved.cell.id.clone()) {
                     let what = format!("cell `{}` is there twice", resolved.cell.id);
-                    return Err(layer.complain(place.span(), &what));
+                    let complaint = layer.complain(place.span(), &what);
+                    return Err(complaint.hint("a machine is named once, whatever its spelling; lists of `vcpu` and `memory` make several cells of it"));
                 }
-                cells.push(resolved);
+                cells.all.push(resolved);
             }
         }
         Ok(())
@@ -161,6 +172,7 @@ impl Expansion<'_> {
         &self,
         layer: &Layer,
         row: &Spanned<Exclude>,
+        sets: &[SetOfCells<'_>],
         cells: &mut Vec<Resolved>,
     ) -> Result<(), Complaint> {
         let written = row.get_ref();
@@ -180,10 +192,10 @@ impl Expansion<'_> {
         let custom = written.distro.as_ref().is_some_and(|name| name.get_ref() == "custom");
         let kernel = written.kernel.as_ref().map(|text| comparison(layer, text)).transpose()?;
         let arch = written.arch.as_ref().map(|text| layer.arch(text)).transpose()?;
-        if vm.is_none() && written.distro.is_none() && kernel.is_none() && arch.is_none() {
-            return Err(
-                layer.complain(row.span(), "an exclusion says which cells: `vm`, `distro`, `kernel`, `arch`")
-            );
+        let set = written.set.as_ref().map(|name| set_named(layer, name, sets)).transpose()?;
+        if vm.is_none() && written.distro.is_none() && kernel.is_none() && arch.is_none() && set.is_none() {
+            let what = "an exclusion says which cells: `vm`, `distro`, `kernel`, `arch`, `set`";
+            return Err(layer.complain(row.span(), what));
         }
         let meant = |id: &CellId| {
             let here = |vm: &Resolved| CellId { size: None, set: None, ..id.clone() } == vm.cell.id;
@@ -195,6 +207,7 @@ impl Expansion<'_> {
                     .as_ref()
                     .is_none_or(|req| version.as_ref().is_some_and(|version| req.matches(version)))
                 && arch.is_none_or(|arch| id.arch == arch)
+                && set.is_none_or(|set| id.set.as_deref() == Some(set))
         };
         let before = cells.len();
         cells.retain(|resolved| !meant(&resolved.cell.id));
@@ -236,10 +249,14 @@ fn one_of(
     size: Option<&Spanned<u32>>,
     check: fn(u32) -> Result<u32, String>,
 ) -> Result<Option<u32>, Complaint> {
-    let checked =
-        |size: &Spanned<u32>| check(*size.get_ref()).map_err(|what| layer.complain(size.span(), &what));
+    let checked = |size: &Spanned<u32>| {
+        check(*size.get_ref()).map_err(|what| layer.complain(size.span(), &what).hint(SIZES))
+    };
     size.map(checked).transpose()
 }
+
+/// How sizes are written.
+pub(super) const SIZES: &str = "`vcpu = 4`, `memory = 8192` (MiB), or lists of them";
 
 /// A number of processors that can be.
 pub(super) fn vcpu(vcpu: u32) -> Result<u32, String> {

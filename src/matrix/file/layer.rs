@@ -7,13 +7,17 @@ use kmt_reporters::event::Arch;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::{Complaint, spec};
+use super::super::{Complaint, place, spec};
+use super::sets::WrittenSet;
 use crate::error::nearest;
 use crate::external::hypervisor::GuestNetwork;
 use crate::settings::file::parse_duration;
 
 /// Largest file, bytes.
 const LARGEST: usize = 1 << 20;
+
+/// Where it is written what a matrix may say.
+const SCHEMA: &str = "`matrices/matrix.schema.json`";
 
 /// Longest line of a message, characters.
 const LONGEST_LINE: usize = 300;
@@ -63,6 +67,9 @@ pub(super) struct Written {
     /// Longest time of packages by pattern; the longest pattern that matches wins.
     #[serde(default)]
     pub(super) timeouts: BTreeMap<String, Spanned<String>>,
+    /// Parts of the suite by name: every cell comes once with each.
+    #[serde(default)]
+    pub(super) test_sets: BTreeMap<String, Spanned<WrittenSet>>,
 }
 
 /// What is combined.
@@ -120,6 +127,8 @@ pub(super) struct Exclude {
     pub(super) kernel: Option<Spanned<String>>,
     /// An architecture.
     pub(super) arch: Option<Spanned<String>>,
+    /// A test set.
+    pub(super) set: Option<Spanned<String>>,
     /// Why.
     pub(super) reason: Option<Spanned<String>>,
 }
@@ -167,7 +176,7 @@ impl Layer {
                 Complaint::new(format!("`{name}` is not a valid matrix\n{}", shortened(words.trim_end())));
             match nearest_key(error.message()) {
                 Some(near) => complaint.hint(format!("did you mean `{near}`?")),
-                None => complaint,
+                None => complaint.hint(format!("the keys and their types: {SCHEMA}")),
             }
         })?;
         Ok(Layer { name: name.to_owned(), text: text.to_owned(), file })
@@ -175,21 +184,7 @@ impl Layer {
 
     /// A complaint about a place in it.
     pub(super) fn complain(&self, at: Range<usize>, what: &str) -> Complaint {
-        let before = &self.text[..at.start.min(self.text.len())];
-        let line = before.matches('\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = self.text[start..before.len()].chars().count();
-        let whole = self.text[start..].lines().next().unwrap_or_default();
-        let end = at.end.min(start + whole.len()).max(before.len());
-        let marks = "^".repeat(self.text[before.len()..end].chars().count().max(1));
-        let margin = " ".repeat(line.to_string().len());
-        Complaint::new(format!(
-            "`{}` line {line}, column {}: {what}\n{margin} |\n{line} | {}\n{margin} | {}{marks}",
-            self.name,
-            column + 1,
-            kmt_reporters::escape(whole),
-            " ".repeat(column),
-        ))
+        place::complain(&self.name, &self.text, at, what)
     }
 
     /// The same about what somebody else complains of; his marks are left out, ours are there.
@@ -208,7 +203,9 @@ impl Layer {
     /// Timeouts by pattern.
     pub(super) fn timeouts(&self) -> Result<BTreeMap<String, std::time::Duration>, Complaint> {
         let one = |(pattern, word): (&String, &Spanned<String>)| {
-            let time = parse_duration(word.get_ref()).map_err(|what| self.complain(word.span(), &what))?;
+            let time = parse_duration(word.get_ref()).map_err(|what| {
+                self.complain(word.span(), &what).hint("`timeouts.\"./pkg/...\" = \"5m\"`")
+            })?;
             Ok((pattern.clone(), time))
         };
         self.file.timeouts.iter().map(one).collect()
