@@ -10,7 +10,7 @@ use super::super::select;
 use super::super::spec::{self, Recipe, Resolved};
 use super::super::version::{Version, VersionReq};
 use super::super::{Cell, Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
-use super::layer::{Exclude, Layer, Where};
+use super::layer::{Exclude, Layer, Names, Where};
 use super::sets::{SetOfCells, set_named};
 
 /// Cells in their order, each once.
@@ -153,18 +153,40 @@ impl Expansion<'_> {
         let mut customs = if names.is_empty() { Customs::Wanted } else { Customs::Unwanted };
         let mut rows: Vec<&Platform> = Vec::new();
         for name in names {
-            if name.get_ref() == "custom" {
-                customs = Customs::Wanted;
-                continue;
-            }
-            let of = rows_of(name.get_ref(), self.catalogue).map_err(|other| layer.pass_on(name, other))?;
-            for row in of {
-                if !rows.iter().any(|known| known.id == row.id) {
-                    rows.push(row);
-                }
-            }
+            self.name(name.get_ref(), &mut rows, &mut customs).map_err(|other| layer.pass_on(name, other))?;
         }
         Ok((rows, customs))
+    }
+
+    /// The same of a list.
+    fn of_names(
+        &self,
+        layer: &Layer,
+        names: &Spanned<Names>,
+    ) -> Result<(Vec<&Platform>, Customs), Complaint> {
+        let (mut rows, mut customs) = (Vec::new(), Customs::Unwanted);
+        for name in names.get_ref().all() {
+            self.name(name, &mut rows, &mut customs).map_err(|other| layer.pass_on(names, other))?;
+        }
+        Ok((rows, customs))
+    }
+
+    fn name<'s>(
+        &'s self,
+        name: &str,
+        rows: &mut Vec<&'s Platform>,
+        customs: &mut Customs,
+    ) -> Result<(), Complaint> {
+        if name == "custom" {
+            *customs = Customs::Wanted;
+            return Ok(());
+        }
+        for row in rows_of(name, self.catalogue)? {
+            if !rows.iter().any(|known| known.id == row.id) {
+                rows.push(row);
+            }
+        }
+        Ok(())
     }
 
     /// Leaves out what a row excludes.
@@ -181,15 +203,7 @@ impl Expansion<'_> {
             return Err(complaint.hint("`reason = \"…\"`: who reads the matrix later will ask"));
         }
         let vm = written.vm.as_ref().map(|text| self.vm(layer, text)).transpose()?;
-        let rows = match &written.distro {
-            Some(name) if name.get_ref() == "custom" => None,
-            Some(name) => {
-                let rows = rows_of(name.get_ref(), self.catalogue);
-                Some(rows.map_err(|other| layer.pass_on(name, other))?)
-            }
-            None => None,
-        };
-        let custom = written.distro.as_ref().is_some_and(|name| name.get_ref() == "custom");
+        let named = written.distro.as_ref().map(|names| self.of_names(layer, names)).transpose()?;
         let kernel = written.kernel.as_ref().map(|text| comparison(layer, text)).transpose()?;
         let arch = written.arch.as_ref().map(|text| layer.arch(text)).transpose()?;
         let set = written.set.as_ref().map(|name| set_named(layer, name, sets)).transpose()?;
@@ -201,8 +215,10 @@ impl Expansion<'_> {
             let here = |vm: &Resolved| CellId { size: None, set: None, ..id.clone() } == vm.cell.id;
             let version = Version::of(&id.kernel);
             vm.as_ref().is_none_or(here)
-                && rows.as_ref().is_none_or(|rows| rows.iter().any(|row| row.id == id.platform))
-                && (!custom || Recipe::of(id) == Recipe::Custom)
+                && named.as_ref().is_none_or(|(rows, customs)| match Recipe::of(id) {
+                    Recipe::Custom => *customs == Customs::Wanted,
+                    Recipe::Distro => rows.iter().any(|row| row.id == id.platform),
+                })
                 && kernel
                     .as_ref()
                     .is_none_or(|req| version.as_ref().is_some_and(|version| req.matches(version)))

@@ -20,7 +20,7 @@ use super::spec::Resolved;
 use super::{Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
 use crate::external::hypervisor::GuestNetwork;
 use expand::{Expansion, Found};
-use layer::{Exclude, Layer, Sizes};
+use layer::{Exclude, Layer, Sizes, Written};
 use sets::SetOfCells;
 
 /// Files that build on one another.
@@ -130,6 +130,11 @@ impl MatrixFile {
         }
         self.layers.push(layer);
         Ok(())
+    }
+
+    /// What a matrix file may say, as a JSON Schema. `matrices/matrix.schema.json` is this, for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Written).to_value()
     }
 
     /// The cells, in the order of the files.

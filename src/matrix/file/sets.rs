@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -17,12 +18,14 @@ use crate::error::nearest;
 use crate::run::filter::Filter;
 
 /// A named part of the suite, for the cells that it says.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct WrittenSet {
     /// Cells of the matrix that have it, as a filter expression such as `platform(ubuntu_22.04)`; all without it.
+    #[schemars(with = "Option<String>")]
     pub(super) cells: Option<Spanned<String>>,
     /// Run config of the former tool (JSON), relative to this file, that says the rest.
+    #[schemars(with = "Option<String>")]
     pub(super) import: Option<Spanned<String>>,
     /// What of which packages, by pattern: the longest that matches decides, and what none matches does not run.
     /// Without any, all of every package.
@@ -39,14 +42,16 @@ pub(super) struct WrittenSet {
 }
 
 /// What of the packages that a pattern means.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct WrittenRule {
     /// Only tests that one of these matches, as for `-test.run`.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     run_only: Vec<Spanned<String>>,
     /// Without tests that one of these matches, as for `-test.skip`.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     skip: Vec<Spanned<String>>,
     /// Not at all.
     #[serde(default)]
