@@ -165,7 +165,7 @@ mod tests {
         assert!(filter.starts_with("`s.json` line 2, column 18: not a test filter"), "{filter}");
         let variable = wrong("{\"additional_env_vars\": [\"X\"]}");
         assert!(variable.starts_with("`s.json` line 1, column 26: `X` is not NAME=VALUE"), "{variable}");
-        assert!(wrong("{\"filters\": []}").contains("line 1, column 13: invalid type: sequence"));
+        assert!(wrong("{\"filters\": []}").contains("line 1, column 12: invalid type: sequence"));
         assert!(wrong("").contains("line 1, column 1: EOF"), "{}", wrong(""));
         assert!(wrong(&"[".repeat(2 << 20)).contains("2 MiB"));
     }
