@@ -142,24 +142,25 @@ struct Row<'a> {
     expected: Option<Duration>,
 }
 
-/// How many different images the machines on this box need, and where those are.
+/// How many different images the machines on this box need, by where those are.
 struct Images {
     present: usize,
     to_build: usize,
-    /// Published ones, and those that nobody knows a place of.
     to_fetch: usize,
+    unavailable: usize,
 }
 
 impl Images {
     fn of(rows: &[Row<'_>]) -> Images {
         let here = rows.iter().filter(|row| row.cell.id.location == Location::Local);
-        let count = |is: fn(&Availability) -> bool| {
-            here.clone().filter(|row| is(&row.image)).map(|row| &row.needs).collect::<BTreeSet<_>>().len()
+        let count = |word: &str| {
+            here.clone().filter(|row| row.word == word).map(|row| &row.needs).collect::<BTreeSet<_>>().len()
         };
         Images {
-            present: count(|image| *image == Availability::Present),
-            to_build: count(|image| *image == Availability::Buildable),
-            to_fetch: count(|image| matches!(image, Availability::Unavailable { .. })),
+            present: count("present"),
+            to_build: count("buildable"),
+            to_fetch: count("elsewhere"),
+            unavailable: count("unavailable"),
         }
     }
 
@@ -168,8 +169,12 @@ impl Images {
             0 => "nothing to fetch".to_owned(),
             many => format!("{many} to fetch, of unknown size"),
         };
-        let all = self.present + self.to_build + self.to_fetch;
-        format!("{}: {} here, {} to build, {fetch}", counted(all, "image"), self.present, self.to_build)
+        let all = self.present + self.to_build + self.to_fetch + self.unavailable;
+        let none = match self.unavailable {
+            0 => String::new(),
+            many => format!(", {many} not to be had"),
+        };
+        format!("{}: {} here, {} to build, {fetch}{none}", counted(all, "image"), self.present, self.to_build)
     }
 }
 
@@ -208,7 +213,10 @@ fn json(
         "shards": work.plan.shards(),
         "build": { "binaries": work.units, "cached": work.cached, "cached_bytes": work.cached_bytes },
         "predicted_ms": millis(predicted),
-        "images": { "present": images.present, "to_build": images.to_build, "to_fetch": images.to_fetch },
+        "images": {
+            "present": images.present, "to_build": images.to_build, "to_fetch": images.to_fetch,
+            "unavailable": images.unavailable,
+        },
         "bytes_to_fetch": if images.to_fetch == 0 { 0.into() } else { Value::Null },
         "cost": Value::Null,
         "notices": notices,
