@@ -116,6 +116,10 @@ pub struct Selection {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub packages: Vec<String>,
 
+    /// Run config or test-set file (JSON) of the former tool: which packages and tests run, with which arguments.
+    #[arg(long, value_name = "FILE")]
+    pub packages_run_config: Option<PathBuf>,
+
     /// Stack to use instead of the git branch's.
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,

@@ -4,6 +4,7 @@
 //! [`dispatch`].
 
 mod build;
+mod chosen;
 mod config;
 mod images;
 mod ls;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kmt_reporters::Masks;
 use kmt_reporters::junit::Flavour;
 
+use super::chosen;
 use super::source::Source;
 use crate::cli;
 use crate::error::{Failure, Kind, Result, nearest};
@@ -15,10 +16,9 @@ use crate::external::hypervisor::HostFacts;
 use crate::image::{Availability, ImageRequest, ImageStore};
 use crate::machine;
 use crate::matrix::Cell;
-use crate::matrix::select::TestChoice;
-use crate::plan::Plan;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
+use crate::run::words::PackageWords;
 use crate::world::World;
 
 /// Free space a run needs besides images, bytes: overlays, logs, build outputs.
@@ -41,20 +41,9 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         Filter::parse(text)
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
-    let component = &source.component;
-    let mut env: BTreeMap<String, String> = component.env.clone();
-    env.extend(source.matrix.env.clone());
-    for word in &args.test_env {
-        let (name, value) = variable(word)?;
-        env.insert(name, value);
-    }
-    if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
-        return Err(Failure::usage(format!("the value of `{name}` contains a zero byte")));
-    }
     Ok(Tests {
-        layout: component.layout_of(&source.component_name),
-        env: env.into_iter().collect(),
-        args: component.test_args.iter().chain(&args.test_arg).cloned().collect(),
+        layout: source.component.layout_of(&source.component_name),
+        words: PackageWords { usual: chosen::words(args, source, None)?, special: BTreeMap::new() },
         filters: TestFilters {
             usual: Filters {
                 run: filter(args.run.as_deref().unwrap_or_default())?,
@@ -67,48 +56,6 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
     })
 }
 
-/// Where a filter expression speaks of tests: which tests of a package run in a cell.
-///
-/// # Errors
-/// What `go test` cannot be told; `test()` together with `--run` or `--skip`, whose patterns are never glued.
-pub(super) fn tests_of_expression(tests: &mut Tests, source: &Source, plan: &Plan) -> Result<()> {
-    let usual = &tests.filters.usual;
-    for ((cell, _), (id, shards)) in source.cells.iter().zip(&plan.cells) {
-        let left = source.choice.in_cell(cell);
-        for package in plan.names(shards) {
-            let Some(left) = left.as_ref().and_then(|left| left.in_package(package)) else { continue };
-            let choice = left.tests().map_err(|_| {
-                Failure::usage(format!(
-                    "the filter chooses tests of `{package}` in a way `go test` has no words for"
-                ))
-                .hint("at most one group of `test(…) | test(…)`, and any `& !test(…)`")
-            })?;
-            if choice == TestChoice::default() {
-                continue;
-            }
-            let both = |flag: &str| {
-                Failure::usage(format!("`{flag}` and `test()` both choose tests of `{package}`"))
-                    .hint(format!("say it in one of them: `{flag}`, or `-E`"))
-            };
-            let mut filters = usual.clone();
-            if let Some(run) = choice.run {
-                if !usual.run.as_str().is_empty() {
-                    return Err(both("--run"));
-                }
-                filters.run = Filter::parse(&run).map_err(|error| Failure::usage(error.to_string()))?;
-            }
-            if let Some(skip) = choice.skip {
-                if usual.skip.is_some() {
-                    return Err(both("--skip"));
-                }
-                filters.skip = Some(Filter::parse(&skip).map_err(|error| Failure::usage(error.to_string()))?);
-            }
-            tests.filters.special.insert((id.clone(), package.to_owned()), filters);
-        }
-    }
-    Ok(())
-}
-
 /// How long each package may take: `--timeout`, else what `kmt.toml` says of it.
 pub(super) fn limits(args: &cli::Run, source: &Source, units: &[Unit]) -> BTreeMap<String, Duration> {
     let packages = super::build::test_packages(units).into_iter();
@@ -116,7 +63,8 @@ pub(super) fn limits(args: &cli::Run, source: &Source, units: &[Unit]) -> BTreeM
     packages.map(|package| (package.to_owned(), limit(package))).collect()
 }
 
-fn variable(word: &str) -> Result<(String, String)> {
+/// Name and value of a `--test-env`.
+pub(super) fn variable(word: &str) -> Result<(String, String)> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, value.to_owned()),
         None => {

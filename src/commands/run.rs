@@ -8,7 +8,7 @@ use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
 use super::source::{self, Source};
-use super::{Open, build, preflight, reports, signals};
+use super::{Open, build, chosen, preflight, reports, signals};
 use crate::artifact;
 use crate::cli;
 use crate::error::Result;
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     tests.limits = preflight::limits(args, &source, &units);
     let images = images(&source, &world);
     let plan = plan_of(&mut source, &units, &args.selection)?;
-    preflight::tests_of_expression(&mut tests, &source, &plan)?;
+    chosen::narrow(&mut tests, args, &source, &plan)?;
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
@@ -117,10 +117,13 @@ async fn until_cancelled<T, E>(
 /// # Errors
 /// Nothing is wanted in any.
 pub(super) fn plan_of(source: &mut Source, units: &[Unit], selection: &cli::Selection) -> Result<Plan> {
-    let packages = build::test_packages(units).into_iter().map(str::to_owned).collect();
+    let packages: Vec<String> = build::test_packages(units).into_iter().map(str::to_owned).collect();
+    if selection.packages.is_empty() {
+        chosen::no_empty_set(source, &packages)?;
+    }
     let durations = history::durations(&source.settings.home.runs());
     let cells = source.cells.iter().map(|(cell, _)| cell);
-    let mut plan = plan::make(cells, packages, &durations, &source.choice);
+    let mut plan = plan::make(cells, packages, &durations, &source.choice, &source.matrix.sets);
     let mut wanted = plan.cells.iter().map(|(_, shards)| !shards.is_empty());
     source.cells.retain(|_| wanted.next().unwrap_or(false));
     plan.cells.retain(|(_, shards)| !shards.is_empty());

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::filter::TestFilters;
 use super::lane::{Aftermath, Lane};
+use super::words::PackageWords;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::Failure;
 use crate::image::{ImageRequest, SharedImages};
@@ -40,10 +41,8 @@ pub type Built = Option<Arc<ArtifactSet>>;
 pub struct Tests {
     /// Folder of the component in the guest.
     pub layout: String,
-    /// Environment, `{root}` not yet replaced.
-    pub env: Vec<(String, String)>,
-    /// Arguments of every binary.
-    pub args: Vec<String>,
+    /// Arguments and environment of the binaries.
+    pub words: PackageWords,
     /// Which tests of each package.
     pub filters: TestFilters,
     /// `--count`.
@@ -156,9 +155,8 @@ impl Conductor<'_> {
     async fn packages(&self, held: &Held, packages: &[TestPackage], root: String) -> Aftermath {
         let lane = Lane {
             guest: &held.guest,
-            env: self.tests.env.iter().map(|(k, v)| (k.clone(), v.replace("{root}", &root))).collect(),
             root,
-            args: self.tests.args.clone(),
+            words: &self.tests.words,
             filters: &self.tests.filters,
             count: self.tests.count,
             record: self.record,

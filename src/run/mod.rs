@@ -12,3 +12,4 @@ pub mod gotest;
 pub mod lane;
 pub mod script;
 pub mod tracker;
+pub mod words;
