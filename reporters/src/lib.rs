@@ -16,7 +16,7 @@ pub mod terminal;
 
 mod mask;
 mod output;
-mod text;
+pub mod text;
 
 pub use mask::{MASK, Masks, mask};
 pub use output::{NoOutput, OutputSource, RunDirectory};

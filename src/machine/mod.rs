@@ -5,6 +5,7 @@
 //! `BootPhase`, the console line that shows it in [`console`], its deadline in [`Deadlines`].
 
 pub mod console;
+pub mod copy;
 mod deadlines;
 mod identity;
 
