@@ -17,7 +17,7 @@ pub mod triage;
 
 mod mask;
 mod output;
-mod text;
+pub mod text;
 
 pub use mask::{MASK, Masks, mask};
 pub use output::{NoOutput, OutputSource, RunDirectory};

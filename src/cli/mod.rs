@@ -3,11 +3,16 @@
 //! Owns names, help texts and old spellings. What a value means is for `settings` and `matrix`. To add a
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
+pub mod former;
+mod reach;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
+
+pub use reach::{Place, Reach};
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
 #[derive(Debug, Parser)]
@@ -263,7 +268,6 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Stack {
     /// List all stacks and their machines.
-    #[command(visible_alias = "status")]
     List {
         /// For people or for programs.
         #[arg(long, value_enum, default_value_t = Format::Human)]
@@ -283,6 +287,9 @@ pub enum Stack {
     },
     /// Remove what killed processes left behind and domains that no stack owns.
     Gc,
+    /// Reach its machines.
+    #[command(flatten)]
+    Reach(Reach),
 }
 
 /// Subcommands of `images`.

@@ -10,6 +10,7 @@ mod images;
 mod ls;
 mod plan;
 mod preflight;
+mod reach;
 mod reports;
 mod run;
 mod signals;

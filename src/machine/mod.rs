@@ -7,6 +7,7 @@
 
 pub mod capacity;
 pub mod console;
+pub mod copy;
 mod deadlines;
 mod identity;
 pub mod supply;

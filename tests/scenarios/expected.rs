@@ -14,6 +14,9 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let rules = [
         (r"\d{8}T\d{6}Z-[0-9a-f]{6}", "<run>"),
         (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
+        (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>"),
+        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+        (r"Port \d+", "Port <port>"),
         (r"kmt-[0-9a-f]{8}-", "kmt-<stack>-"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),
         (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "<digest>"),
