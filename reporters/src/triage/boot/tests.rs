@@ -119,6 +119,10 @@ fn panics() {
             ),
         ],
     );
+}
+
+#[test]
+fn more_panics() {
     given(
         "bad-initrd",
         &[
@@ -284,6 +288,10 @@ fn early_user_space() {
             ),
         ],
     );
+}
+
+#[test]
+fn later_user_space() {
     given(
         "failed-unit",
         &[&after_systemd(
@@ -391,6 +399,10 @@ fn network() {
             &after_systemd("[ TIME ] Timed out waiting for device sys-subsystem-net-devices-eth0.device.\n"),
         ],
     );
+}
+
+#[test]
+fn more_of_the_network() {
     given(
         "no-carrier",
         &[
