@@ -4,8 +4,11 @@
 //! [`dispatch`].
 
 mod build;
+mod clean;
 mod config;
 mod images;
+mod init;
+mod jobs;
 mod ls;
 mod plan;
 mod preflight;
@@ -19,7 +22,7 @@ use std::io::Write as _;
 
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{self, Cli, Command};
 use crate::error::{Failure, Result};
 use crate::settings::{Settings, Wishes};
 use crate::world::World;
@@ -41,7 +44,10 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Ls(args) => ls::ls(&args, &wishes, open),
         Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,
-        Command::Config(command) => config::config(&command, &Settings::load(&wishes)?),
+        Command::Clean(args) => clean::clean(&args, &Settings::load(&wishes)?),
+        Command::Config(cli::Config::Init(args)) => init::init(&args, wishes.folder.as_deref()),
+        Command::Config(cli::Config::Schema) => init::schema(),
+        Command::Config(cli::Config::Show { format }) => config::show(format, &Settings::load(&wishes)?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kmt-run", &mut script);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kmt_reporters::Masks;
 use kmt_reporters::junit::Flavour;
 
+use super::jobs::{Job, all_packages, test_packages};
 use super::source::Source;
 use crate::cli;
 use crate::error::{Failure, Kind, Result, nearest};
@@ -42,7 +43,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
     let component = &source.component;
-    let mut env: BTreeMap<String, String> = component.env.clone();
+    let mut env: BTreeMap<String, String> = component.test_env();
     env.extend(source.matrix.env.clone());
     for word in &args.test_env {
         let (name, value) = variable(word)?;
@@ -110,8 +111,8 @@ pub(super) fn tests_of_expression(tests: &mut Tests, source: &Source, plan: &Pla
 }
 
 /// How long each package may take: `--timeout`, else what `kmt.toml` says of it.
-pub(super) fn limits(args: &cli::Run, source: &Source, units: &[Unit]) -> BTreeMap<String, Duration> {
-    let packages = super::build::test_packages(units).into_iter();
+pub(super) fn limits(args: &cli::Run, source: &Source, jobs: &[Job]) -> BTreeMap<String, Duration> {
+    let packages = all_packages(jobs).into_iter();
     let limit = |package: &str| args.timeout.unwrap_or_else(|| source.timeout_of(package));
     packages.map(|package| (package.to_owned(), limit(package))).collect()
 }
@@ -207,7 +208,7 @@ pub(super) async fn units(
         let kind = if error.class == Class::NotFound { Kind::Usage } else { Kind::Build };
         Failure::outside(kind, &error)
     })?;
-    if super::build::test_packages(&units).is_empty() {
+    if test_packages(&units).is_empty() {
         let asked = request.packages.join(",");
         let root = source.settings.root.value.display().to_string();
         let failure =

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
 use tokio::sync::{OnceCell, watch};
 
+use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, build, preflight, reports, signals};
-use crate::artifact;
+use super::{Open, preflight, reports, signals};
+use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
-use crate::external::builder::Unit;
+use crate::external::builder::Builder;
 use crate::external::hypervisor::HostFacts;
 use crate::image::ImageStore;
 use crate::plan::{self, Plan};
@@ -32,17 +33,16 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let mut tests = preflight::tests(args, &source)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
-    let request = build::request(&args.selection, &source)?;
-    let (units, host) = tokio::join!(preflight::units(builder.as_ref(), &request, &source), async {
+    let (jobs, host) = tokio::join!(jobs::jobs(builder.as_ref(), &args.selection, &source), async {
         // What a killed run left takes room: it goes before anybody counts.
         stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
         preflight::host(&source, &world).await
     },);
-    let (units, host) = (units?, host?);
-    tests.limits = preflight::limits(args, &source, &units);
+    let (jobs, host) = (jobs?, host?);
+    tests.limits = preflight::limits(args, &source, &jobs);
     let images =
         ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
-    let plan = plan_of(&mut source, &units, &args.selection)?;
+    let plan = plan_of(&mut source, &jobs, &args.selection)?;
     preflight::tests_of_expression(&mut tests, &source, &plan)?;
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
@@ -52,7 +52,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         Arc::new(Record::create(&source.settings.home, |folder| reports::show(args, &masks, folder))?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &plan, &cells);
-    let (done, built) = watch::channel::<Option<Built>>(None);
+    let (done, built) = watch::channel(Built::new());
     let conductor = Conductor {
         world: &world,
         home: &source.settings.home,
@@ -70,16 +70,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         built,
         cancelled: cancelled.clone(),
     };
-    let building = async {
-        let cache = source.settings.home.cache().join("build");
-        let mut cancelled = cancelled.clone();
-        let artifacts = tokio::select! {
-            built = artifact::build(&request, &units, builder.as_ref(), &cache, record.as_ref()) => built.ok(),
-            _ = cancelled.wait_for(|stop| *stop) => None,
-        };
-        // Nobody waits any more where every lane has ended.
-        let _ = done.send(Some(artifacts.map(Arc::new)));
-    };
+    let building = build_all(&jobs, builder.as_ref(), &source, &record, &cancelled, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
@@ -90,15 +81,37 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
+/// Builds for one architecture after the other, and tells who waits what each came to.
+async fn build_all(
+    jobs: &[Job],
+    builder: &dyn Builder,
+    source: &Source,
+    record: &Record,
+    cancelled: &watch::Receiver<bool>,
+    done: &watch::Sender<Built>,
+) {
+    let cache = source.settings.home.cache().join("build");
+    for Job { request, units } in jobs {
+        let mut cancelled = cancelled.clone();
+        let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
+        let artifacts = tokio::select! {
+            built = artifact::build(request, units, builder, &cache, record, &log) => built.ok(),
+            _ = cancelled.wait_for(|stop| *stop) => None,
+        };
+        done.send_modify(|all| drop(all.insert(request.arch, artifacts.map(Arc::new))));
+    }
+}
+
 /// The work, in the order in which it is done. Cells in which nothing is wanted leave the source.
 ///
 /// # Errors
 /// Nothing is wanted in any.
-pub(super) fn plan_of(source: &mut Source, units: &[Unit], selection: &cli::Selection) -> Result<Plan> {
-    let packages = build::test_packages(units).into_iter().map(str::to_owned).collect();
+pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Selection) -> Result<Plan> {
+    let packages = jobs::all_packages(jobs).into_iter().map(str::to_owned).collect();
     let durations = history::durations(&source.settings.home.runs());
     let cells = source.cells.iter().map(|(cell, _)| cell);
     let mut plan = plan::make(cells, packages, &durations, &source.choice);
+    jobs::only_where_built(&mut plan, jobs);
     let mut wanted = plan.cells.iter().map(|(_, shards)| !shards.is_empty());
     source.cells.retain(|_| wanted.next().unwrap_or(false));
     plan.cells.retain(|(_, shards)| !shards.is_empty());

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kmt_reporters::event::{BootPhase, Event, EventSink as _};
+use kmt_reporters::event::{Arch, BootPhase, CellId, Event, EventSink as _};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout};
 
@@ -24,6 +24,7 @@ use crate::matrix::Cell;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::settings::Home;
+use crate::settings::component::for_arch;
 use crate::stack::record::{Owner, Progress};
 use crate::stack::{Lease, MachineRecord, Stack, remove_machine};
 use crate::world::World;
@@ -46,8 +47,8 @@ pub enum Afterwards {
     ThrowAway,
 }
 
-/// What a build came to: the artifacts, or nothing where it failed (the record says why).
-pub type Built = Option<Arc<ArtifactSet>>;
+/// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
+pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
 
 /// How the tests are run.
 pub struct Tests {
@@ -93,8 +94,8 @@ pub struct Conductor<'a> {
     pub tests: Tests,
     /// Takes the facts.
     pub record: &'a Record,
-    /// The build, once it is done.
-    pub built: watch::Receiver<Option<Built>>,
+    /// The builds that are done.
+    pub built: watch::Receiver<Built>,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
 }
@@ -328,7 +329,9 @@ impl Conductor<'_> {
         let mut built = self.built.clone();
         let mut cancelled = self.cancelled.clone();
         let artifacts = tokio::select! {
-            built = built.wait_for(Option::is_some) => built.ok().and_then(|b| b.clone().flatten()),
+            built = built.wait_for(|all| all.contains_key(&cell.id.arch)) => {
+                built.ok().and_then(|all| all.get(&cell.id.arch).cloned().flatten())
+            }
             _ = cancelled.wait_for(|stop| *stop) => None,
         };
         let Some(artifacts) = artifacts else { return Aftermath::Healthy };
@@ -369,10 +372,16 @@ impl Conductor<'_> {
         }
     }
 
+    /// Environment of the tests in a cell.
+    fn env(&self, cell: &CellId, root: &str) -> Vec<(String, String)> {
+        let value = |text: &str| for_arch(&text.replace("{root}", root), cell.arch);
+        self.tests.env.iter().map(|(name, text)| (name.clone(), value(text))).collect()
+    }
+
     async fn packages(&self, held: &Held, packages: &[TestPackage], root: String) -> Aftermath {
         let lane = Lane {
             guest: &held.guest,
-            env: self.tests.env.iter().map(|(k, v)| (k.clone(), v.replace("{root}", &root))).collect(),
+            env: self.env(&held.guest.cell, &root),
             root,
             args: self.tests.args.clone(),
             filters: &self.tests.filters,
