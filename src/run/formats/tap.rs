@@ -169,9 +169,9 @@ impl Tap {
         directive: &str,
     ) -> Done {
         let (ok, number) = said;
-        let word = directive.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        let word = directive.split([' ', ':']).next().unwrap_or_default().to_ascii_lowercase();
         let (result, time) = match (ok, word.as_str()) {
-            (_, "SKIP" | "SKIPPED" | "XFAIL") | (false, "TODO") => (Verdict::Skip, None),
+            (_, "skip" | "skipped" | "xfail") | (false, "todo") => (Verdict::Skip, None),
             (true, _) => (Verdict::Pass, directive.strip_prefix("time=")),
             (false, _) => (Verdict::Fail, directive.strip_prefix("time=")),
         };
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn plain_results_with_their_words() {
         let text = "TAP version 13\n1..4\nhello\nok 1 - opens # time=2.5ms\nnot ok 2 - reads\n# expected 1\n# got 2\n\
-                    ok 3 - old # SKIP needs 5.8\nnot ok 4 later # TODO not yet\n";
+                    ok 3 - old # SKIP needs 5.8\nnot ok 4 later # todo not yet\n";
         let expected = [
             "run opens",
             "Pass opens 2",
