@@ -46,6 +46,8 @@ pub enum Command {
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
+    /// Remove what was built here.
+    Clean(Clean),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.
@@ -207,6 +209,43 @@ pub struct Build {
     /// Build only; ship nothing.
     #[arg(long)]
     pub compile_only: bool,
+
+    /// Install besides: folders, copies and commands of this file (JSON with `layout`, `copy` and `run`, or TOML).
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+
+    /// Put the programs over those of the agent that is installed in the machines.
+    #[arg(long)]
+    pub override_agent: bool,
+}
+
+/// Arguments of `clean`.
+#[derive(Debug, Args, Default)]
+pub struct Clean {
+    /// Say what would be freed, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `config init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// What the repository is.
+    #[arg(long, value_enum, default_value_t = Template::Go)]
+    pub template: Template,
+
+    /// Write over a `kmt.toml` that is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What a first `kmt.toml` is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Template {
+    /// A Go module.
+    Go,
+    /// The Datadog agent's tree.
+    DatadogAgent,
 }
 
 /// Arguments of `plan`.
@@ -318,6 +357,10 @@ pub enum Images {
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum Config {
+    /// Write a first `kmt.toml`, commented.
+    Init(Init),
+    /// Print the JSON Schema of `kmt.toml`.
+    Schema,
     /// Show every value and where it comes from.
     Show {
         /// For people or for programs.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kmt_reporters::event::{Event, EventSink as _};
+use kmt_reporters::event::{Arch, Event, EventSink as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -34,8 +34,8 @@ pub enum Afterwards {
     ThrowAway,
 }
 
-/// What a build came to: the artifacts, or nothing where it failed (the record says why).
-pub type Built = Option<Arc<ArtifactSet>>;
+/// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
+pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
 
 /// How the tests are run.
 pub struct Tests {
@@ -67,8 +67,8 @@ pub struct Conductor<'a> {
     pub tests: Tests,
     /// Takes the facts.
     pub record: &'a Record,
-    /// The build, once it is done.
-    pub built: watch::Receiver<Option<Built>>,
+    /// The builds that are done.
+    pub built: watch::Receiver<Built>,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
 }
@@ -109,7 +109,9 @@ impl Conductor<'_> {
         let mut built = self.built.clone();
         let mut cancelled = self.cancelled.clone();
         let artifacts = tokio::select! {
-            built = built.wait_for(Option::is_some) => built.ok().and_then(|b| b.clone().flatten()),
+            built = built.wait_for(|all| all.contains_key(&cell.id.arch)) => {
+                built.ok().and_then(|all| all.get(&cell.id.arch).cloned().flatten())
+            }
             _ = cancelled.wait_for(|stop| *stop) => None,
         };
         let Some(artifacts) = artifacts else { return Aftermath::Healthy };

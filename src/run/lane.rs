@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::filter::{Filters, TestFilters};
-use super::gotest::Parser;
+use super::formats::{Reader, Speech};
 use super::script::{END, Piece, RUN, Said, ShardOrder, Splitter};
 use super::tracker::Tracker;
 use super::words::PackageWords;
@@ -77,7 +77,7 @@ struct Shard<'a> {
     begun: Instant,
     files: PackageFiles,
     tracker: Tracker,
-    parser: Parser,
+    parser: Reader,
     splitter: Splitter,
     listing: Option<Vec<u8>>,
     tap: ConsoleTap,
@@ -101,9 +101,9 @@ impl Lane<'_> {
             begun: Instant::now(),
             files: self.record.package_files(&cell, &package.name, 1),
             tracker: Tracker::new(cell, package.name.clone(), 1),
-            parser: Parser::new(package.framing),
+            parser: package.speech.reader(),
             splitter: Splitter::new(&nonce),
-            listing: Some(Vec::new()),
+            listing: package.speech.is_go().then(Vec::new),
             tap: ConsoleTap::from_end(&self.guest.console),
             nonce,
             ended: None,
@@ -120,8 +120,14 @@ impl Lane<'_> {
         self.filters.of(&self.guest.cell, &package.name)
     }
 
-    fn order(&self, shard: &Shard<'_>) -> ShardOrder {
-        let mut args = vec![shard.package.framing.argument().to_owned()];
+    /// Arguments of the binary, but for those that everybody asked for.
+    fn args_of(&self, shard: &Shard<'_>) -> Vec<String> {
+        let framing = match shard.package.speech {
+            Speech::Go(framing) => framing,
+            Speech::Gtest if self.count != 1 => return vec![format!("--gtest_repeat={}", self.count)],
+            Speech::Gtest | Speech::Libtest | Speech::Tap => return Vec::new(),
+        };
+        let mut args = vec![framing.argument().to_owned()];
         let mut flag = |name: &str, value: &str| args.push(format!("-test.{name}={value}"));
         let filters = self.filters_of(shard.package);
         if !filters.run.as_str().is_empty() {
@@ -135,15 +141,21 @@ impl Lane<'_> {
         }
         // As `go test` does: a test that exits with 0 would otherwise look like success.
         flag("paniconexit0", "true");
+        args
+    }
+
+    fn order(&self, shard: &Shard<'_>) -> ShardOrder {
         let words = self.words.of(&self.guest.cell, &shard.package.name);
+        let mut args = self.args_of(shard);
         args.extend(words.args.iter().cloned());
+        let filters = self.filters_of(shard.package);
         ShardOrder {
             nonce: shard.nonce.clone(),
             pidfile: shard.pidfile.clone(),
             folder: format!("{}/{}", self.root, shard.package.workdir),
             binary: format!("{}/{}", self.root, shard.package.binary),
-            list: Some(filters.run.list_pattern().to_owned()),
-            env: words.env_below(&self.root),
+            list: shard.package.speech.is_go().then(|| filters.run.list_pattern().to_owned()),
+            env: words.env_below(&self.root, self.guest.cell.arch),
             args,
         }
     }
@@ -309,7 +321,9 @@ impl Lane<'_> {
             Ended::Exited { status, leaked } if status > 128 => {
                 (ShardEnd::Signalled, Some(status - 128), leaked, Aftermath::Healthy)
             }
-            Ended::Exited { status, leaked } => (ShardEnd::Exited, Some(status), leaked, Aftermath::Healthy),
+            Ended::Exited { status, leaked } => {
+                (ShardEnd::Exited, Some(shard.parser.status(status)), leaked, Aftermath::Healthy)
+            }
             Ended::Refused(what) => {
                 let message = format!("{}: the guest has no {what} to run", shard.package.name);
                 self.record.emit(Event::Warning { subject: self.guest.machine.clone(), message });
