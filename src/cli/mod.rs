@@ -3,6 +3,8 @@
 //! Owns names, help texts and old spellings. What a value means is for `settings` and `matrix`. To add a
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
+pub mod report;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +43,9 @@ pub enum Command {
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
+    /// Tell a recorded run again, compare two, or make one a file to take elsewhere.
+    #[command(visible_alias = "show-last-test-results")]
+    Report(report::Report),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.
