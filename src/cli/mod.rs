@@ -5,6 +5,7 @@
 
 pub mod former;
 mod reach;
+pub mod report;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +49,9 @@ pub enum Command {
     Build(Build),
     /// Remove what was built here.
     Clean(Clean),
+    /// Tell a recorded run again, compare two, or make one a file to take elsewhere.
+    #[command(visible_alias = "show-last-test-results")]
+    Report(report::Report),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.

@@ -50,7 +50,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
 
     let masks = preflight::masks(args);
     let show = |folder: &Path| reports::show(args, &masks, folder);
-    let record = Arc::new(Record::create(&source.settings.home, show)?);
+    let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &plan, &cells);
     let (done, built) = watch::channel(Built::new());
@@ -82,9 +82,14 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
+    if let Ok(kept) = stack.record()
+        && !kept.machines.is_empty()
+    {
+        record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
+    }
     record.emit(Event::RunFinished { why: end(&cancelled) });
     reports.write()?;
-    reports.farewell(&source, &stack);
+    reports.farewell();
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
@@ -149,6 +154,7 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
         component: source.component_name.clone(),
         stack: source.stack.clone(),
         test_failure_exit_code: source.settings.test_failure_exit_code(),
+        root: source.settings.root.value.display().to_string(),
     });
     for notice in source.notices.iter().chain(&host.notices) {
         record.emit(Event::Warning { subject: "notice".to_owned(), message: notice.clone() });
