@@ -82,12 +82,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    if let Ok(kept) = stack.record()
-        && !kept.machines.is_empty()
-    {
-        record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
-    }
-    record.emit(Event::RunFinished { why: end(&cancelled) });
+    end(&record, &stack, &cancelled);
     reports.write()?;
     reports.farewell();
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
@@ -98,8 +93,15 @@ fn images(source: &Source, world: &World) -> ImageStore {
     ImageStore::new(home.images(), home.cache(), world.debian.clone())
 }
 
-fn end(cancelled: &watch::Receiver<bool>) -> RunEnd {
-    if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed }
+/// The last facts: which machines stay, and why the run ended.
+fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
+    if let Ok(kept) = stack.record()
+        && !kept.machines.is_empty()
+    {
+        record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
+    }
+    let why = if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed };
+    record.emit(Event::RunFinished { why });
 }
 
 /// Builds for one architecture after the other, and tells who waits what each came to.
