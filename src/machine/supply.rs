@@ -455,6 +455,8 @@ impl Supply<'_> {
 fn sleeps(record: &MachineRecord, state: Option<DomainState>) -> bool {
     match state {
         Some(DomainState::Saved) => true,
+        // Its memory is being written for somebody who is gone.
+        Some(DomainState::Paused) => record.rest.is_some(),
         // One of a run that went off by itself is in an unknown state.
         Some(DomainState::Off) => record.owner == Owner::Configured || record.rest.is_some(),
         _ => false,

@@ -27,7 +27,7 @@ impl Parts<'_> {
     pub async fn wake(&self, record: &MachineRecord) -> Result<Guest> {
         let begun = Instant::now();
         let domain = self.stack.domain_name(&record.id);
-        let connection = match self.hypervisor.state(&domain).await? {
+        let connection = match self.settled(&domain).await? {
             Some(DomainState::Off) => {
                 return self.rise(record, ConsoleTap::from_end(&self.console(&record.id)), begun).await;
             }
@@ -45,6 +45,18 @@ impl Parts<'_> {
         self.sink.emit(Event::MachineReused { machine: record.id.clone(), cell: record.cell.clone() });
         self.sink.emit(event);
         Ok(guest)
+    }
+
+    /// The state of a domain, once its memory is not being written any more, as it still is where a pause was killed.
+    async fn settled(&self, domain: &str) -> Result<Option<DomainState>> {
+        let begun = Instant::now();
+        loop {
+            let state = self.hypervisor.state(domain).await?;
+            if state != Some(DomainState::Paused) || begun.elapsed() > self.deadlines.ready {
+                return Ok(state);
+            }
+            sleep(ASK_EVERY).await;
+        }
     }
 
     /// A connection to a guest that should be up.

@@ -291,7 +291,8 @@ impl VmSet {
             (name, "") => name.to_owned(),
             (name, value) => format!("{name}={value}"),
         };
-        let cmdline: Vec<String> = kernel.extra_params.iter().map(word).collect();
+        let mut cmdline: Vec<String> = kernel.extra_params.iter().map(word).collect();
+        cmdline.sort();
         Ok(Extras { machine: self.machine.clone(), cmdline, disks: self.disks.clone() })
     }
 

@@ -83,7 +83,9 @@ fn is_what_is_wanted(machine: &Seen, wanted: &MachineSpec, network: GuestNetwork
             Some(DomainState::Running | DomainState::Saved) => true,
             // What a run left and what went off by itself is in an unknown state.
             Some(DomainState::Off) => record.owner == Owner::Configured || record.rest.is_some(),
-            Some(DomainState::Paused) | None => false,
+            // Its memory is being written by a hypervisor whose client is gone: it is saved soon.
+            Some(DomainState::Paused) => record.rest.is_some(),
+            None => false,
         };
     lives
         && record.owner != Owner::ThrowAway
