@@ -4,6 +4,7 @@
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
 pub mod former;
+mod lifecycle;
 mod reach;
 pub mod report;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
 use crate::matrix::file::Where;
+pub use lifecycle::{Configure, Launch, Lifecycle, Network, Target};
 pub use reach::{Place, Reach};
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
@@ -180,6 +182,10 @@ pub struct Run {
     #[arg(long)]
     pub throw_away: bool,
 
+    /// Give machines more memory and processors than this host has.
+    #[arg(long)]
+    pub oversubscribe: bool,
+
     /// Record cells whose image cannot be had as not run, instead of refusing to start.
     #[arg(long)]
     pub skip_unavailable: bool,
@@ -326,6 +332,9 @@ pub enum Format {
 /// Subcommands of `stack`.
 #[derive(Debug, Subcommand)]
 pub enum Stack {
+    /// Make, change and end its machines.
+    #[command(flatten)]
+    Lifecycle(Lifecycle),
     /// List all stacks and their machines.
     List {
         /// For people or for programs.
@@ -334,9 +343,9 @@ pub enum Stack {
     },
     /// Remove a stack: machines, disks, keys.
     Destroy {
-        /// Name of the stack; the git branch's without one.
-        #[arg(long, value_name = "NAME")]
-        stack: Option<String>,
+        /// Which one, and how.
+        #[command(flatten)]
+        target: Target,
         /// Remove every stack of this user.
         #[arg(long, conflicts_with = "stack")]
         all: bool,

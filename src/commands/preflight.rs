@@ -20,6 +20,7 @@ use crate::matrix::Cell;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
 use crate::run::words::PackageWords;
+use crate::settings::Settings;
 use crate::world::World;
 
 /// Free space a run needs besides images, bytes: overlays, logs, build outputs.
@@ -173,11 +174,11 @@ pub(super) async fn units(
 ///
 /// # Errors
 /// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
-pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
-    crate::stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
-    let home = &source.settings.home.root.value;
+pub(super) async fn host(settings: &Settings, world: &World) -> Result<HostFacts> {
+    crate::stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
+    let home = &settings.home.root.value;
     std::fs::create_dir_all(home).map_err(|error| {
-        Failure::usage(format!("cannot use `{}` ({})", home.display(), source.settings.home.root.origin))
+        Failure::usage(format!("cannot use `{}` ({})", home.display(), settings.home.root.origin))
             .caused_by(error)
             .hint("export KMT_HOME=DIR")
     })?;

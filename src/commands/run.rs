@@ -1,29 +1,27 @@
 //! THE main path: from what was typed to an exit code.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
+use kmt_reporters::event::{Event, EventSink, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
 use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, chosen, preflight, reports, signals};
+use super::{Open, chosen, machines, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
 use crate::external::builder::Builder;
-use crate::external::hypervisor::HostFacts;
+use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
-use crate::machine::capacity::Capacity;
 use crate::machine::supply::{Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
-use crate::run::conduct::{Afterwards, Built, Conductor};
+use crate::run::conduct::{Built, Conductor};
 use crate::settings::Wishes;
 use crate::stack::Stack;
-use crate::stack::record::{Owner, Progress};
+use crate::stack::record::Owner;
 use crate::world::World;
 
 /// Runs a matrix.
@@ -38,7 +36,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let builder = world.builder(source.component.builder);
     let (jobs, host) = tokio::join!(
         jobs::jobs(builder.as_ref(), &args.selection, &source),
-        preflight::host(&source, &world)
+        preflight::host(&source.settings, &world)
     );
     let (jobs, host) = (jobs?, host?);
     tests.limits = preflight::limits(args, &source, &jobs);
@@ -51,7 +49,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let masks = preflight::masks(args);
     let show = |folder: &Path| reports::show(args, &masks, folder);
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
-    let cancelled = signals::listen(record.clone());
+    let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
     begin(&record, &source, &host, &plan, &cells);
     let (done, built) = watch::channel(Built::new());
     let supply = Supply {
@@ -59,8 +57,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         home: &source.settings.home,
         stack: &stack,
         host: &host,
-        capacity: capacity(&host, &stack)?,
-        network: source.matrix.network,
+        capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
+        network: network(&source, &args.selection, &stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
         sink: record.as_ref(),
@@ -71,7 +69,6 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         world: &world,
         supply,
         images: SharedImages::new(&images, cells.runnable.iter().map(|(_, image)| image)),
-        afterwards: if args.throw_away { Afterwards::ThrowAway } else { Afterwards::Keep },
         plan: &plan,
         tests,
         record: &record,
@@ -86,6 +83,12 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     reports.write()?;
     reports.farewell();
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+}
+
+/// What the guests' network reaches: where the stack is the source, what it is configured to.
+fn network(source: &Source, selection: &cli::Selection, stack: &Stack) -> Result<GuestNetwork> {
+    let own = source.matrix.network;
+    Ok(if selection.has_file() || own != GuestNetwork::Closed { own } else { stack.record()?.spec.network })
 }
 
 fn images(source: &Source, world: &World) -> ImageStore {
@@ -185,16 +188,4 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
             message: why.clone(),
         });
     }
-}
-
-/// Room on the host, with the stack's idle machines known.
-fn capacity(host: &HostFacts, stack: &Stack) -> Result<Capacity> {
-    let capacity = Capacity::new(host.cores, host.memory_mib);
-    let machines: BTreeMap<_, _> = stack.record()?.machines;
-    for machine in machines.values().filter(|m| m.progress == Progress::Ready) {
-        if stack.lease(&machine.id)?.is_some() {
-            capacity.add_idle(&machine.id, machine.memory_mib);
-        }
-    }
-    Ok(capacity)
 }

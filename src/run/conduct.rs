@@ -19,20 +19,11 @@ use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::Failure;
 use crate::image::{ImageRequest, SharedImages};
 use crate::machine::console::{self, warn_unwritten};
-use crate::machine::supply::{Held, Supply};
+use crate::machine::supply::{Condition, Held, Supply};
 use crate::matrix::Cell;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::world::World;
-
-/// What becomes of the machines at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Afterwards {
-    /// They stay for the next run.
-    Keep,
-    /// They are removed.
-    ThrowAway,
-}
 
 /// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
 pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
@@ -59,8 +50,6 @@ pub struct Conductor<'a> {
     pub supply: Supply<'a>,
     /// Images, each made once.
     pub images: SharedImages<'a>,
-    /// Keep or throw away.
-    pub afterwards: Afterwards,
     /// Which packages run in which cell, in which order.
     pub plan: &'a Plan,
     /// The tests.
@@ -190,11 +179,8 @@ impl Conductor<'_> {
         held.guest.connection.close().await;
         let id = &held.record.id;
         console::keep(&held.guest.console, &self.supply.consoles.join(id), id, self.record);
-        if aftermath == Aftermath::Healthy && self.afterwards == Afterwards::Keep {
-            self.supply.release(held);
-        } else {
-            self.supply.discard(held).await;
-        }
+        let good = aftermath == Aftermath::Healthy;
+        self.supply.leave(held, if good { Condition::Good } else { Condition::Doubtful }).await;
     }
 
     async fn keep_kernel_log(&self, held: &Held) {
