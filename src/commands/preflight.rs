@@ -20,6 +20,8 @@ use crate::matrix::select::TestChoice;
 use crate::plan::Plan;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
+use crate::run::prepare::steps;
+use crate::settings::component::{Component, Format};
 use crate::world::World;
 
 /// Free space a run needs besides images, bytes: overlays, logs, build outputs.
@@ -43,6 +45,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
     let component = &source.component;
+    only_go_filters(args, component)?;
     let mut env: BTreeMap<String, String> = component.test_env();
     env.extend(source.matrix.env.clone());
     for word in &args.test_env {
@@ -54,6 +57,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
     }
     Ok(Tests {
         layout: component.layout_of(&source.component_name),
+        preparation: steps(component).map_err(Failure::usage)?,
         env: env.into_iter().collect(),
         args: component.test_args.iter().chain(&args.test_arg).cloned().collect(),
         filters: TestFilters {
@@ -65,6 +69,28 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         },
         count: args.count,
         limits: BTreeMap::new(),
+    })
+}
+
+/// Only Go's binaries know Go's filters.
+fn only_go_filters(args: &cli::Run, component: &Component) -> Result<()> {
+    let (format, how) = match component.format {
+        Format::Gotest => return Ok(()),
+        Format::Gtest => ("GoogleTest", Some("`--test-arg=--gtest_filter=PATTERN`")),
+        Format::Libtest => ("libtest", Some("`--test-arg=PART_OF_A_NAME`")),
+        Format::Tap => ("TAP", None),
+    };
+    let repeated = args.count != 1 && component.format != Format::Gtest;
+    let flag = match (&args.run, &args.skip) {
+        (Some(_), _) => "--run",
+        (None, Some(_)) => "--skip",
+        (None, None) if repeated => "--count",
+        (None, None) => return Ok(()),
+    };
+    let failure = Failure::usage(format!("`{flag}` is for tests of Go, and this component speaks {format}"));
+    Err(match how {
+        Some(how) if flag != "--count" => failure.hint(how),
+        _ => failure.hint("`--packages` chooses among its test binaries"),
     })
 }
 

@@ -33,7 +33,13 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let mut tests = preflight::tests(args, &source)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
-    let (jobs, host) = tokio::join!(jobs::jobs(builder.as_ref(), &args.selection, &source), async {
+    let listing = async {
+        match args.quick {
+            true => jobs::made(&args.selection, &source),
+            false => jobs::jobs(builder.as_ref(), &args.selection, &source).await,
+        }
+    };
+    let (jobs, host) = tokio::join!(listing, async {
         // What a killed run left takes room: it goes before anybody counts.
         stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
         preflight::host(&source, &world).await
@@ -91,7 +97,14 @@ async fn build_all(
     done: &watch::Sender<Built>,
 ) {
     let cache = source.settings.home.cache().join("build");
-    for Job { request, units } in jobs {
+    for Job { request, units, made } in jobs {
+        if let Some((set, age)) = made {
+            let age = kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+            let message = format!("nothing is built: what is used for {} was built {age} ago", request.arch);
+            record.emit(Event::Warning { subject: "quick".to_owned(), message });
+            done.send_modify(|all| drop(all.insert(request.arch, Some(Arc::new(set.clone())))));
+            continue;
+        }
         let mut cancelled = cancelled.clone();
         let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
         let artifacts = tokio::select! {

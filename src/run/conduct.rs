@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout};
 use super::capacity::{Capacity, Room};
 use super::filter::TestFilters;
 use super::lane::{Aftermath, Lane};
+use super::prepare::{self, Step};
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageProgress, ImageRequest, ImageStore, LocalImage};
 use crate::machine::{self, BootFailure, Guest, Parts};
@@ -50,10 +51,15 @@ pub enum Afterwards {
 /// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
 pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
 
+/// Longest time of a guest's preparation.
+const PREPARATION: Duration = Duration::from_secs(600);
+
 /// How the tests are run.
 pub struct Tests {
     /// Folder of the component in the guest.
     pub layout: String,
+    /// What each guest must be first.
+    pub preparation: Vec<Step>,
     /// Environment, `{root}` not yet replaced.
     pub env: Vec<(String, String)>,
     /// Arguments of every binary.
@@ -345,6 +351,13 @@ impl Conductor<'_> {
         if !shipped {
             return Aftermath::Doubtful;
         }
+        let prepared = tokio::select! {
+            prepared = self.prepare(cell, held, &root) => prepared,
+            _ = cancelled.wait_for(|stop| *stop) => return Aftermath::Doubtful,
+        };
+        if !prepared {
+            return Aftermath::Doubtful;
+        }
         self.packages(held, &artifacts.packages, root).await
     }
 
@@ -370,6 +383,29 @@ impl Conductor<'_> {
                 false
             }
         }
+    }
+
+    /// Makes the guest what the component wants it to be; whether it is.
+    async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> bool {
+        let steps = &self.tests.preparation;
+        if steps.is_empty() {
+            return true;
+        }
+        let preparing = prepare::prepare(steps, cell.id.arch, held.guest.connection.as_ref(), root);
+        let failure = match timeout(PREPARATION, preparing).await {
+            Ok(Ok(prepared)) => {
+                let (machine, last) =
+                    (held.record.id.clone(), prepared.steps.last().map(|step| step.name.clone()));
+                let (steps, failed) = (prepared.steps, prepared.failed.clone());
+                self.record.emit(Event::GuestPrepared { machine, cell: cell.id.clone(), steps, failed });
+                let Some(why) = prepared.failed else { return true };
+                Failure::new(Kind::Infrastructure, format!("`{}`", last.unwrap_or_default())).caused_by(why)
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::new(Kind::Infrastructure, format!("not done in {} s", PREPARATION.as_secs())),
+        };
+        self.failed(cell, "prepare", &failure);
+        false
     }
 
     /// Environment of the tests in a cell.

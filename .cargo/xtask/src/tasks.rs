@@ -12,6 +12,8 @@ use crate::setup;
 /// Benchmarks: bench target of package kmt-run, and what it measures.
 const BENCHES: &[(&str, &str)] = &[
     ("boot", "cold start of one cell against booting the same image by hand"),
+    ("build", "60 packages against `go test -c` one by one, and against `go vet` with `go test`"),
+    ("ship", "100,000 small files, and the same again: not a byte, in less than two seconds"),
     ("plan", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
 ];
 
