@@ -34,7 +34,7 @@ pub async fn main() -> u8 {
 
 /// The same in the world that `open` gives.
 pub async fn main_in(open: commands::Open<'_>) -> u8 {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::try_parse_from(cli::former::modern(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors: they go to standard output. A closed pipe is quiet.

@@ -21,6 +21,11 @@ use kmt_run::run::gotest::Framing;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
 
+/// A disk with room, however full this machine's is.
+const ROOMY: &str = "df() { printf 'Filesystem\\n/dev/vda 100 10 90 10%% /\\n'; }";
+/// One without.
+const FULL: &str = "df() { printf 'Filesystem\\n/dev/vda 100 90 10 90%% /\\n'; }";
+
 /// Runs commands here, counts them, and can cut the stream.
 struct Guest {
     local: Local,
@@ -38,8 +43,7 @@ impl Guest {
             local: Local::new("/"),
             commands: AtomicU32::new(0),
             cut_after: None,
-            // Room enough, however full this machine is.
-            before: "df() { printf 'Filesystem\\nx 1 1 1 10%% /\\n'; }",
+            before: ROOMY,
             shell: None,
         }
     }
@@ -176,6 +180,10 @@ async fn the_second_ship_sends_nothing_and_a_change_sends_one_file() {
     let back = ship(&first, &world.guest, &world.store).await.unwrap();
     assert_eq!(back.files, 0);
     assert_eq!(world.read("pkg/a/testsuite").as_deref(), Some("binary"));
+    // Where there is none, it goes.
+    world.guest.before = FULL;
+    ship(&second, &world.guest, &world.store).await.unwrap();
+    assert_eq!(ship(&first, &world.guest, &world.store).await.unwrap().files, 1);
 }
 
 #[tokio::test]

@@ -13,10 +13,11 @@ pub mod junit;
 pub mod model;
 pub mod redact;
 pub mod terminal;
+pub mod triage;
 
 mod mask;
 mod output;
-mod text;
+pub mod text;
 
 pub use mask::{MASK, Masks, mask};
 pub use output::{NoOutput, OutputSource, RunDirectory};

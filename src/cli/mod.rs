@@ -3,11 +3,16 @@
 //! Owns names, help texts and old spellings. What a value means is for `settings` and `matrix`. To add a
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
+pub mod former;
+mod reach;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
+
+pub use reach::{Place, Reach};
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
 #[derive(Debug, Parser)]
@@ -117,6 +122,10 @@ pub struct Selection {
     /// Packages with tests: `./pkg/...` patterns, several with commas.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub packages: Vec<String>,
+
+    /// Run config or test-set file (JSON) of the former tool: which packages and tests run, with which arguments.
+    #[arg(long, value_name = "FILE")]
+    pub packages_run_config: Option<PathBuf>,
 
     /// Stack to use instead of the git branch's.
     #[arg(long, value_name = "NAME")]
@@ -302,7 +311,6 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Stack {
     /// List all stacks and their machines.
-    #[command(visible_alias = "status")]
     List {
         /// For people or for programs.
         #[arg(long, value_enum, default_value_t = Format::Human)]
@@ -322,6 +330,9 @@ pub enum Stack {
     },
     /// Remove what killed processes left behind and domains that no stack owns.
     Gc,
+    /// Reach its machines.
+    #[command(flatten)]
+    Reach(Reach),
 }
 
 /// Subcommands of `images`.

@@ -9,7 +9,7 @@ use kmt_reporters::event::Arch;
 use super::preflight;
 use super::source::Source;
 use crate::artifact::{self, ArtifactSet, TestPackage};
-use crate::cli::Selection;
+use crate::cli::{self, Selection};
 use crate::error::{Failure, Kind, Result};
 use crate::external::builder::{BuildRequest, Builder, Cgo, Race, Unit, UnitKind};
 use crate::plan::Plan;
@@ -30,7 +30,7 @@ pub(super) struct Job {
 ///
 /// # Errors
 /// An architecture was never built, or what was built is gone; none of the packages is in it.
-pub(super) fn made(selection: &Selection, source: &Source) -> Result<Vec<Job>> {
+fn made(selection: &Selection, source: &Source) -> Result<Vec<Job>> {
     let cache = source.settings.home.cache().join("build");
     let job = |arch| {
         let request = request(selection, source, arch)?;
@@ -59,6 +59,14 @@ fn unit_of(package: &TestPackage, set: &ArtifactSet) -> Unit {
         facts: Vec::new(),
         made: file,
     }
+}
+
+/// The builds of a run, listed anew or, with `--quick`, as they were.
+///
+/// # Errors
+/// As [`jobs`] and [`made`].
+pub(super) async fn wanted(args: &cli::Run, builder: &dyn Builder, source: &Source) -> Result<Vec<Job>> {
+    if args.quick { made(&args.selection, source) } else { jobs(builder, &args.selection, source).await }
 }
 
 /// The builds of a source, one an architecture, in the order of its cells.

@@ -4,6 +4,7 @@
 //! [`dispatch`].
 
 mod build;
+mod chosen;
 mod clean;
 mod config;
 mod images;
@@ -12,6 +13,7 @@ mod jobs;
 mod ls;
 mod plan;
 mod preflight;
+mod reach;
 mod reports;
 mod run;
 mod signals;

@@ -36,7 +36,8 @@ struct Work {
 
 /// Shows the plan. JSON has `schema` 1 and keeps its fields: `cells` (each with `id`, `distro`, `distro_version`,
 /// `recipe`, `arch`, `location`, `kernel`, `vcpu`, `memory_mib`, `machine`: boot, reuse or remote, `image`: present,
-/// buildable, elsewhere or unavailable, `expected_ms`), `packages`, `shards`, `build`, `predicted_ms`, `bytes_to_fetch`, `cost`.
+/// buildable, elsewhere or unavailable, `packages` in the order they run, `expected_ms`), `packages`, `test_sets` by
+/// name, `shards`, `build`, `images`, `predicted_ms`, `bytes_to_fetch`, `cost`.
 /// What is not known is `null`.
 ///
 /// # Errors
@@ -63,7 +64,8 @@ pub(super) async fn plan(
     } else {
         notices.push("no kmt.toml here, so no packages: machines only".to_owned());
         let cells = places.cells.iter().map(|(cell, _)| cell);
-        let plan = plan::make(cells, Vec::new(), &plan::Durations::default(), &places.choice);
+        let plan =
+            plan::make(cells, Vec::new(), &plan::Durations::default(), &places.choice, &places.matrix.sets);
         Work { component: String::new(), units: 0, cached: 0, cached_bytes: 0, plan }
     };
     let world = open(&places.settings);
@@ -76,6 +78,8 @@ pub(super) async fn plan(
         .zip(&work.plan.cells)
         .map(|((cell, image), (_, shards))| Row {
             cell,
+            packages: work.plan.names(shards).collect(),
+            needs: image.to_string(),
             machine: match cell.id.location {
                 Location::Remote => "remote",
                 Location::Local if ready.contains(&cell.id) => "reuse",
@@ -128,11 +132,51 @@ fn work(source: &Source, jobs: &[Job], plan: Plan, notices: &mut Vec<String>) ->
 /// A cell, and what is known of it.
 struct Row<'a> {
     cell: &'a crate::matrix::Cell,
+    /// In the order they run.
+    packages: Vec<&'a str>,
+    /// Name of the image.
+    needs: String,
     machine: &'static str,
     image: Availability,
     /// The same in a word.
     word: &'static str,
     expected: Option<Duration>,
+}
+
+/// How many different images the machines on this box need, by where those are.
+struct Images {
+    present: usize,
+    to_build: usize,
+    to_fetch: usize,
+    unavailable: usize,
+}
+
+impl Images {
+    fn of(rows: &[Row<'_>]) -> Images {
+        let here = rows.iter().filter(|row| row.cell.id.location == Location::Local);
+        let count = |word: &str| {
+            here.clone().filter(|row| row.word == word).map(|row| &row.needs).collect::<BTreeSet<_>>().len()
+        };
+        Images {
+            present: count("present"),
+            to_build: count("buildable"),
+            to_fetch: count("elsewhere"),
+            unavailable: count("unavailable"),
+        }
+    }
+
+    fn line(&self) -> String {
+        let fetch = match self.to_fetch {
+            0 => "nothing to fetch".to_owned(),
+            many => format!("{many} to fetch, of unknown size"),
+        };
+        let all = self.present + self.to_build + self.to_fetch + self.unavailable;
+        let none = match self.unavailable {
+            0 => String::new(),
+            many => format!(", {many} not to be had"),
+        };
+        format!("{}: {} here, {} to build, {fetch}{none}", counted(all, "image"), self.present, self.to_build)
+    }
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -156,19 +200,25 @@ fn json(
             "id": id.to_string(), "distro": row.cell.distro, "distro_version": row.cell.distro_version,
             "recipe": Recipe::of(id).as_str(), "arch": id.arch, "location": id.location, "kernel": id.kernel,
             "set": id.set, "vcpu": row.cell.vcpu, "memory_mib": row.cell.memory_mib, "machine": row.machine,
-            "image": row.word, "expected_ms": millis(row.expected),
+            "image": row.word, "expected_ms": millis(row.expected), "packages": row.packages,
         })
     };
+    let images = Images::of(rows);
     json!({
         "schema": 1,
         "cells": rows.iter().map(cell).collect::<Vec<_>>(),
         "stack": places.stack,
         "component": if work.component.is_empty() { Value::Null } else { work.component.clone().into() },
         "packages": work.plan.packages,
+        "test_sets": places.matrix.sets.named(),
         "shards": work.plan.shards(),
         "build": { "binaries": work.units, "cached": work.cached, "cached_bytes": work.cached_bytes },
         "predicted_ms": millis(predicted),
-        "bytes_to_fetch": Value::Null,
+        "images": {
+            "present": images.present, "to_build": images.to_build, "to_fetch": images.to_fetch,
+            "unavailable": images.unavailable,
+        },
+        "bytes_to_fetch": if images.to_fetch == 0 { 0.into() } else { Value::Null },
         "cost": Value::Null,
         "notices": notices,
     })
@@ -203,6 +253,7 @@ fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Durat
         count("remote"),
         places.stack
     );
+    let _ = writeln!(text, "{}", Images::of(rows).line());
     if work.units > 0 {
         let _ = writeln!(
             text,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kmt_reporters::Masks;
 use kmt_reporters::junit::Flavour;
 
+use super::chosen;
 use super::jobs::{Job, all_packages, test_packages};
 use super::source::Source;
 use crate::cli;
@@ -16,11 +17,10 @@ use crate::external::hypervisor::HostFacts;
 use crate::image::{Availability, ImageRequest, ImageStore};
 use crate::machine;
 use crate::matrix::Cell;
-use crate::matrix::select::TestChoice;
-use crate::plan::Plan;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
 use crate::run::prepare::steps;
+use crate::run::words::PackageWords;
 use crate::settings::component::{Component, Format};
 use crate::world::World;
 
@@ -40,26 +40,15 @@ pub(super) struct Cells {
 /// # Errors
 /// A filter that is no regular expression, a variable that is not set, a value no guest can be given.
 pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
+    only_go_filters(args, &source.component)?;
     let filter = |text: &str| {
         Filter::parse(text)
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
-    let component = &source.component;
-    only_go_filters(args, component)?;
-    let mut env: BTreeMap<String, String> = component.test_env();
-    env.extend(source.matrix.env.clone());
-    for word in &args.test_env {
-        let (name, value) = variable(word)?;
-        env.insert(name, value);
-    }
-    if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
-        return Err(Failure::usage(format!("the value of `{name}` contains a zero byte")));
-    }
     Ok(Tests {
-        layout: component.layout_of(&source.component_name),
-        preparation: steps(component).map_err(Failure::usage)?,
-        env: env.into_iter().collect(),
-        args: component.test_args.iter().chain(&args.test_arg).cloned().collect(),
+        layout: source.component.layout_of(&source.component_name),
+        preparation: steps(&source.component).map_err(Failure::usage)?,
+        words: PackageWords { usual: chosen::words(args, source, None)?, special: BTreeMap::new() },
         filters: TestFilters {
             usual: Filters {
                 run: filter(args.run.as_deref().unwrap_or_default())?,
@@ -94,48 +83,6 @@ fn only_go_filters(args: &cli::Run, component: &Component) -> Result<()> {
     })
 }
 
-/// Where a filter expression speaks of tests: which tests of a package run in a cell.
-///
-/// # Errors
-/// What `go test` cannot be told; `test()` together with `--run` or `--skip`, whose patterns are never glued.
-pub(super) fn tests_of_expression(tests: &mut Tests, source: &Source, plan: &Plan) -> Result<()> {
-    let usual = &tests.filters.usual;
-    for ((cell, _), (id, shards)) in source.cells.iter().zip(&plan.cells) {
-        let left = source.choice.in_cell(cell);
-        for package in plan.names(shards) {
-            let Some(left) = left.as_ref().and_then(|left| left.in_package(package)) else { continue };
-            let choice = left.tests().map_err(|_| {
-                Failure::usage(format!(
-                    "the filter chooses tests of `{package}` in a way `go test` has no words for"
-                ))
-                .hint("at most one group of `test(…) | test(…)`, and any `& !test(…)`")
-            })?;
-            if choice == TestChoice::default() {
-                continue;
-            }
-            let both = |flag: &str| {
-                Failure::usage(format!("`{flag}` and `test()` both choose tests of `{package}`"))
-                    .hint(format!("say it in one of them: `{flag}`, or `-E`"))
-            };
-            let mut filters = usual.clone();
-            if let Some(run) = choice.run {
-                if !usual.run.as_str().is_empty() {
-                    return Err(both("--run"));
-                }
-                filters.run = Filter::parse(&run).map_err(|error| Failure::usage(error.to_string()))?;
-            }
-            if let Some(skip) = choice.skip {
-                if usual.skip.is_some() {
-                    return Err(both("--skip"));
-                }
-                filters.skip = Some(Filter::parse(&skip).map_err(|error| Failure::usage(error.to_string()))?);
-            }
-            tests.filters.special.insert((id.clone(), package.to_owned()), filters);
-        }
-    }
-    Ok(())
-}
-
 /// How long each package may take: `--timeout`, else what `kmt.toml` says of it.
 pub(super) fn limits(args: &cli::Run, source: &Source, jobs: &[Job]) -> BTreeMap<String, Duration> {
     let packages = all_packages(jobs).into_iter();
@@ -143,7 +90,8 @@ pub(super) fn limits(args: &cli::Run, source: &Source, jobs: &[Job]) -> BTreeMap
     packages.map(|package| (package.to_owned(), limit(package))).collect()
 }
 
-fn variable(word: &str) -> Result<(String, String)> {
+/// Name and value of a `--test-env`.
+pub(super) fn variable(word: &str) -> Result<(String, String)> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, value.to_owned()),
         None => {
@@ -247,11 +195,12 @@ pub(super) async fn units(
     Ok(units)
 }
 
-/// The host, and whether a run has a chance on it.
+/// The host, and whether a run has a chance on it. What a killed run left takes room: it goes before anybody counts.
 ///
 /// # Errors
 /// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
 pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
+    crate::stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
     let home = &source.settings.home.root.value;
     std::fs::create_dir_all(home).map_err(|error| {
         Failure::usage(format!("cannot use `{}` ({})", home.display(), source.settings.home.root.origin))

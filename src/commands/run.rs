@@ -1,27 +1,30 @@
 //! THE main path: from what was typed to an exit code.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 
 use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, preflight, reports, signals};
+use super::{Open, chosen, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
 use crate::external::builder::Builder;
 use crate::external::hypervisor::HostFacts;
-use crate::image::ImageStore;
+use crate::image::{ImageStore, SharedImages};
+use crate::machine::capacity::Capacity;
+use crate::machine::supply::{Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
-use crate::run::capacity::Capacity;
-use crate::run::conduct::{Afterwards, Built, Conductor, Machines};
+use crate::run::conduct::{Afterwards, Built, Conductor};
 use crate::settings::Wishes;
-use crate::stack::record::Progress;
-use crate::stack::{self, Stack};
+use crate::stack::Stack;
+use crate::stack::record::{Owner, Progress};
+use crate::world::World;
 
 /// Runs a matrix.
 ///
@@ -33,42 +36,39 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let mut tests = preflight::tests(args, &source)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
-    let listing = async {
-        match args.quick {
-            true => jobs::made(&args.selection, &source),
-            false => jobs::jobs(builder.as_ref(), &args.selection, &source).await,
-        }
-    };
-    let (jobs, host) = tokio::join!(listing, async {
-        // What a killed run left takes room: it goes before anybody counts.
-        stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
-        preflight::host(&source, &world).await
-    },);
+    let (jobs, host) =
+        tokio::join!(jobs::wanted(args, builder.as_ref(), &source), preflight::host(&source, &world));
     let (jobs, host) = (jobs?, host?);
     tests.limits = preflight::limits(args, &source, &jobs);
-    let images =
-        ImageStore::new(source.settings.home.images(), source.settings.home.cache(), world.debian.clone());
+    let images = images(&source, &world);
     let plan = plan_of(&mut source, &jobs, &args.selection)?;
-    preflight::tests_of_expression(&mut tests, &source, &plan)?;
+    chosen::narrow(&mut tests, args, &source, &plan)?;
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let masks = preflight::masks(args);
-    let record =
-        Arc::new(Record::create(&source.settings.home, |folder| reports::show(args, &masks, folder))?);
+    let show = |folder: &Path| reports::show(args, &masks, folder);
+    let record = Arc::new(Record::create(&source.settings.home, show)?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &plan, &cells);
     let (done, built) = watch::channel(Built::new());
-    let conductor = Conductor {
+    let supply = Supply {
         world: &world,
         home: &source.settings.home,
         stack: &stack,
-        capacity: capacity(&host, &stack)?,
         host: &host,
-        images: &images,
-        ready_images: cells.runnable.iter().map(|(_, image)| (image.to_string(), OnceCell::new())).collect(),
+        capacity: capacity(&host, &stack)?,
         network: source.matrix.network,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
+        owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
+        sink: record.as_ref(),
+        consoles: record.folder().join("machines"),
+        cancelled: cancelled.clone(),
+    };
+    let conductor = Conductor {
+        world: &world,
+        supply,
+        images: SharedImages::new(&images, cells.runnable.iter().map(|(_, image)| image)),
         afterwards: if args.throw_away { Afterwards::ThrowAway } else { Afterwards::Keep },
         plan: &plan,
         tests,
@@ -80,11 +80,31 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    let why = if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed };
-    record.emit(Event::RunFinished { why });
+    record.emit(Event::RunFinished { why: end(&cancelled) });
     reports.write()?;
     reports.farewell(&source, &stack);
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+}
+
+fn images(source: &Source, world: &World) -> ImageStore {
+    let home = &source.settings.home;
+    ImageStore::new(home.images(), home.cache(), world.debian.clone())
+}
+
+fn end(cancelled: &watch::Receiver<bool>) -> RunEnd {
+    if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed }
+}
+
+/// What a build came to: nothing where it failed, or where nobody wants it any more.
+async fn until_cancelled<T, E>(
+    build: impl Future<Output = std::result::Result<T, E>>,
+    cancelled: &watch::Receiver<bool>,
+) -> Option<T> {
+    let mut cancelled = cancelled.clone();
+    tokio::select! {
+        built = build => built.ok(),
+        _ = cancelled.wait_for(|stop| *stop) => None,
+    }
 }
 
 /// Builds for one architecture after the other, and tells who waits what each came to.
@@ -98,18 +118,19 @@ async fn build_all(
 ) {
     let cache = source.settings.home.cache().join("build");
     for Job { request, units, made } in jobs {
-        if let Some((set, age)) = made {
-            let age = kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-            let message = format!("nothing is built: what is used for {} was built {age} ago", request.arch);
-            record.emit(Event::Warning { subject: "quick".to_owned(), message });
-            done.send_modify(|all| drop(all.insert(request.arch, Some(Arc::new(set.clone())))));
-            continue;
-        }
-        let mut cancelled = cancelled.clone();
-        let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
-        let artifacts = tokio::select! {
-            built = artifact::build(request, units, builder, &cache, record, &log) => built.ok(),
-            _ = cancelled.wait_for(|stop| *stop) => None,
+        let artifacts = match made {
+            Some((set, age)) => {
+                let age = kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                let message =
+                    format!("nothing is built: what is used for {} was built {age} ago", request.arch);
+                record.emit(Event::Warning { subject: "quick".to_owned(), message });
+                Some(set.clone())
+            }
+            None => {
+                let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
+                let built = artifact::build(request, units, builder, &cache, record, &log);
+                until_cancelled(built, cancelled).await
+            }
         };
         done.send_modify(|all| drop(all.insert(request.arch, artifacts.map(Arc::new))));
     }
@@ -120,10 +141,13 @@ async fn build_all(
 /// # Errors
 /// Nothing is wanted in any.
 pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Selection) -> Result<Plan> {
-    let packages = jobs::all_packages(jobs).into_iter().map(str::to_owned).collect();
+    let packages: Vec<String> = jobs::all_packages(jobs).into_iter().map(str::to_owned).collect();
+    if selection.packages.is_empty() {
+        chosen::no_empty_set(source, &packages)?;
+    }
     let durations = history::durations(&source.settings.home.runs());
     let cells = source.cells.iter().map(|(cell, _)| cell);
-    let mut plan = plan::make(cells, packages, &durations, &source.choice);
+    let mut plan = plan::make(cells, packages, &durations, &source.choice, &source.matrix.sets);
     jobs::only_where_built(&mut plan, jobs);
     let mut wanted = plan.cells.iter().map(|(_, shards)| !shards.is_empty());
     source.cells.retain(|_| wanted.next().unwrap_or(false));

@@ -1,5 +1,6 @@
 //! Where cells come from: a matrix file, `--vms`, or the machines of the stack; and what is tested in them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::image::ImageRequest;
 use crate::matrix::select::{Expression, Flags};
 use crate::matrix::vmsets::VmSets;
-use crate::matrix::{Catalogue, Cell, Complaint, MatrixFile, spec};
+use crate::matrix::{Catalogue, Cell, Complaint, MatrixFile, TestSet, sets, spec};
 use crate::settings::file::longest_match;
 use crate::settings::{Component, Settings, Wishes};
 use crate::stack::{self, Stack};
@@ -111,7 +112,7 @@ pub(super) struct Places {
 /// # Errors
 /// A matrix, machine or stack that is not one.
 pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) -> Result<Places> {
-    let matrix = match &selection.matrix {
+    let mut matrix = match &selection.matrix {
         Some(path) => {
             let matrix = read_matrix(path)?;
             if wishes.folder.is_none()
@@ -123,13 +124,17 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
         }
         None => MatrixFile::default(),
     };
+    if let Some(path) = &selection.packages_run_config {
+        matrix.sets.set_usual(read_run_config(path, &matrix)?);
+    }
     let settings = Settings::load(&wishes)?;
     let stack = match &selection.stack {
         Some(name) => name.clone(),
         None => stack::name::default_name(&settings.root.value).await,
     };
     let catalogue = catalogue()?;
-    let (mut cells, notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
+    let (mut cells, mut notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
+    notices.extend(unknown_sets(&cells, &matrix));
     let choice = choice(selection, &catalogue)?;
     cells.retain(|cell| choice.in_cell(cell).is_some());
     let cells = cells
@@ -161,17 +166,34 @@ pub(super) fn read_matrix(path: &Path) -> Result<MatrixFile> {
         let bytes = std::fs::read(path).map_err(|error| {
             let complaint = Complaint::new(format!("cannot read the matrix `{name}`: {error}"));
             match path.extension() {
+                Some(ending) if ending == "json" => Complaint::new(format!("cannot read `{name}`: {error}")),
                 None => complaint.hint(format!("to name machines: `--vms {name}`")),
                 Some(_) => complaint,
             }
         })?;
         String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            Complaint::new(format!("the matrix `{name}` is not UTF-8 in line {line}"))
+            let before = &error.as_bytes()[..at];
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+            let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+            Complaint::new(format!("the matrix `{name}` is not UTF-8 in line {line}, column {column}"))
                 .hint("a matrix is a TOML file: see `matrices/demo.toml`")
         })
     })?)
+}
+
+/// Reads a run config of the former tool, for cells that the matrix gives no test set.
+fn read_run_config(path: &Path, matrix: &MatrixFile) -> Result<TestSet> {
+    if let Some(name) = matrix.sets.named().keys().next() {
+        let what = format!("`--packages-run-config` and test set `{name}` of the matrix both say what runs");
+        return Err(Failure::usage(what)
+            .hint("in the matrix: `import = \"FILE.json\"` in a section `[test-sets.NAME]`"));
+    }
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("cannot read the run config `{name}`")).caused_by(error))?;
+    Ok(sets::json::parse(&name, &text)?)
 }
 
 /// Reads a vmsets file.
@@ -232,6 +254,17 @@ fn cells(
         cells = named;
     }
     Ok((cells, notices))
+}
+
+/// What to say of sets that machines of a stack or of a vmsets file have, and no matrix explains.
+fn unknown_sets(cells: &[Cell], matrix: &MatrixFile) -> Vec<String> {
+    let names: BTreeSet<&String> = cells
+        .iter()
+        .filter(|cell| matrix.sets.of(&cell.id).is_none())
+        .filter_map(|cell| cell.id.set.as_ref())
+        .collect();
+    let told = |name| format!("test set `{name}` is explained by no matrix: all packages run in its cells");
+    names.into_iter().map(told).collect()
 }
 
 /// Whether two cells are one but for their size.

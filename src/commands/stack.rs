@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Failure, Kind, Result, nearest};
 use crate::external::hypervisor::DomainState;
 use crate::settings::Settings;
 use crate::stack::{self, Stack};
@@ -18,9 +18,11 @@ use crate::world::World;
 /// A stack that does not exist or cannot be removed.
 pub(super) async fn stack(command: &cli::Stack, settings: &Settings, open: Open<'_>) -> Result<u8> {
     let world = open(settings);
-    let swept = stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
-    for machine in swept {
-        say(&format!("{:>12} {machine}, left by a process that is gone", "Removed"));
+    // Whoever only looks takes nothing away, and needs no hypervisor.
+    if !matches!(command, cli::Stack::Reach(_)) {
+        for machine in stack::sweep(&settings.home, world.hypervisor.as_ref()).await? {
+            say(&format!("{:>12} {machine}, left by a process that is gone", "Removed"));
+        }
     }
     match command {
         cli::Stack::List { format } => list(settings, &world, *format).await,
@@ -28,6 +30,7 @@ pub(super) async fn stack(command: &cli::Stack, settings: &Settings, open: Open<
             destroy(settings, &world, stack.as_deref(), *all, *yes).await
         }
         cli::Stack::Gc => gc(settings, &world).await,
+        cli::Stack::Reach(command) => super::reach::reach(command, settings, &world).await,
     }
 }
 
@@ -93,7 +96,10 @@ async fn destroy(settings: &Settings, world: &World, name: Option<&str>, all: bo
 }
 
 /// The stack of that name: of this repository, or the only one there is of that name.
-async fn named(settings: &Settings, name: Option<&str>) -> Result<Stack> {
+///
+/// # Errors
+/// There is none, or several.
+pub(super) async fn named(settings: &Settings, name: Option<&str>) -> Result<Stack> {
     let name = match name {
         Some(name) => name.to_owned(),
         None => stack::name::default_name(&settings.root.value).await,
@@ -102,13 +108,23 @@ async fn named(settings: &Settings, name: Option<&str>) -> Result<Stack> {
     if Stack::is_at(&folder) {
         return Stack::open(&folder);
     }
-    let mut same: Vec<Stack> =
-        Stack::all(&settings.home)?.into_iter().filter(|stack| stack.name == name).collect();
+    let all = Stack::all(&settings.home)?;
+    let bare = |name: &str| name.strip_suffix("-ddvm").unwrap_or(name).to_owned();
+    let mut same: Vec<Stack> = all.iter().filter(|stack| stack.name == name).cloned().collect();
+    if same.is_empty() {
+        same = all.iter().filter(|stack| bare(&stack.name) == bare(&name)).cloned().collect();
+    }
     match (same.pop(), same.is_empty()) {
         (Some(stack), true) => Ok(stack),
         (Some(_), false) => Err(Failure::usage(format!("several repositories have a stack `{name}`"))
-            .hint("say which repository: `kmt-run -C DIR stack destroy`")),
-        (None, _) => Err(Failure::usage(format!("no stack `{name}`")).hint("kmt-run stack list")),
+            .hint("say which repository: `kmt-run -C DIR stack …`")),
+        (None, _) => {
+            let failure = Failure::usage(format!("no stack `{name}`"));
+            Err(match nearest(&name, all.iter().map(|stack| stack.name.as_str())) {
+                Some(near) => failure.hint(format!("did you mean `--stack {near}`?")),
+                None => failure.hint("kmt-run stack list"),
+            })
+        }
     }
 }
 

@@ -175,6 +175,93 @@ impl Child {
     }
 }
 
+/// Which output of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Most bytes of a line; a longer one comes in pieces.
+const LINE: u64 = 64 * 1024;
+
+impl Child {
+    /// The words of a shell that run the same by hand, environment and folder left out.
+    pub fn words(&self) -> Vec<String> {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Becomes it: this process goes on as that program, with the terminal and all it has. Comes back only where
+    /// that is refused.
+    #[expect(clippy::disallowed_methods, reason = "this is the place the rule names")]
+    pub fn take_over(self) -> Error {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).envs(self.envs.iter().map(|(k, v)| (k, v)));
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        Error::io("this machine", "run", self.program(), &command.exec())
+    }
+
+    /// Runs it to its end with its standard output streamed to `sink`.
+    pub async fn received(self, sink: &mut (dyn tokio::io::AsyncWrite + Send + Unpin)) -> Result<Output> {
+        let mut child = self.spawn()?;
+        let pipe = child.stdout.take();
+        let receiving = async {
+            if let Some(mut pipe) = pipe {
+                // Whoever stops reading says why; a child that is not heard any more gets a closed pipe.
+                let _ = tokio::io::copy(&mut pipe, sink).await;
+            }
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), receiving);
+        let output = output.map_err(|error| Error::io("this machine", "wait for", self.program(), &error))?;
+        Ok(Output { status: output.status.code(), stdout: Vec::new(), stderr: output.stderr })
+    }
+
+    /// Runs it to its end and hands over each line of both outputs as it comes, without its end of line; `None`
+    /// where a signal ended it.
+    pub async fn lines(self, mut line: impl FnMut(Side, &[u8])) -> Result<Option<i32>> {
+        let program = self.program();
+        let mut child = self.spawn()?;
+        let (send, mut lines) = tokio::sync::mpsc::channel(64);
+        let readers = [
+            child.stdout.take().map(|pipe| tokio::spawn(pump(pipe, Side::Out, send.clone()))),
+            child.stderr.take().map(|pipe| tokio::spawn(pump(pipe, Side::Err, send))),
+        ];
+        while let Some((side, bytes)) = lines.recv().await {
+            line(side, &bytes);
+        }
+        for reader in readers.into_iter().flatten() {
+            reader.abort();
+        }
+        let status = child.wait().await;
+        Ok(status.map_err(|error| Error::io("this machine", "wait for", program, &error))?.code())
+    }
+}
+
+/// Sends each line of `pipe` until its end.
+async fn pump(pipe: impl AsyncRead + Unpin, side: Side, lines: tokio::sync::mpsc::Sender<(Side, Vec<u8>)>) {
+    let mut pipe = BufReader::new(pipe);
+    loop {
+        let mut bytes = Vec::new();
+        match (&mut pipe).take(LINE).read_until(b'\n', &mut bytes).await {
+            Ok(read) if read > 0 => {
+                if bytes.last() == Some(&b'\n') {
+                    bytes.pop();
+                }
+                if lines.send((side, bytes)).await.is_err() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}
+
 /// A child that runs, its standard output a stream. It dies when this is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -291,6 +378,22 @@ mod tests {
         assert_eq!(error.class, Class::Rejected);
         let error = Child::new("no-such-program-here").output().await.unwrap_err();
         assert_eq!(error.class, Class::NotFound);
+    }
+
+    #[tokio::test]
+    async fn both_outputs_come_line_by_line_and_none_is_endless() {
+        let mut seen = Vec::new();
+        let child =
+            Child::new("sh").args(["-c", "echo one; sleep 0.1; echo two >&2; sleep 0.1; printf end; exit 3"]);
+        let status = child.lines(|side, line| seen.push((side, String::from_utf8_lossy(line).into_owned())));
+        assert_eq!(status.await.unwrap(), Some(3));
+        let wanted = [(Side::Out, "one"), (Side::Err, "two"), (Side::Out, "end")];
+        assert_eq!(seen, wanted.map(|(side, line)| (side, line.to_owned())));
+
+        let mut longest = 0;
+        let child = Child::new("head").args(["-c", "300000", "/dev/zero"]);
+        child.lines(|_, line| longest = longest.max(line.len())).await.unwrap();
+        assert_eq!(longest as u64, LINE);
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ mod overlay;
 mod recipe;
 mod request;
 mod rootfs;
+mod shared;
 mod store;
 mod vmlinux;
 
@@ -29,4 +30,5 @@ pub use cpio::{identity_cpio, newc};
 pub use error::ImageError;
 pub use manifest::{FileRecord, Manifest};
 pub use request::ImageRequest;
+pub use shared::SharedImages;
 pub use store::{Availability, ImageProgress, ImageStore, LocalImage};

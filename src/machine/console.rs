@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use kmt_reporters::event::BootPhase;
+use kmt_reporters::event::{BootPhase, Event, EventSink};
 
 /// Lines that are kept.
 const KEEP: usize = 400;
@@ -15,6 +15,23 @@ const KEEP: usize = 400;
 const EXCERPT: usize = 25;
 /// Longest line that is kept, bytes.
 const LINE: usize = 4096;
+
+/// Copies the console of a machine into a folder of its own, which is made.
+pub fn keep(console: &Path, folder: &Path, machine: &str, sink: &dyn EventSink) {
+    if console.exists() {
+        let made = std::fs::create_dir_all(folder);
+        let copied = made.and_then(|()| std::fs::copy(console, folder.join("console.log")));
+        warn_unwritten(copied.map(drop), machine, sink);
+    }
+}
+
+/// Says that something a machine left is not kept, where that is so.
+pub fn warn_unwritten(written: std::io::Result<()>, machine: &str, sink: &dyn EventSink) {
+    if let Err(error) = written {
+        let message = format!("its logs are not in the run directory: {error}");
+        sink.emit(Event::Warning { subject: machine.to_owned(), message });
+    }
+}
 
 /// Follows one console file from a position.
 #[derive(Debug)]

@@ -1,12 +1,16 @@
 //! One machine's life: from a record to a guest, or to a boot failure that says how far it got.
 //!
-//! Owns the boot ladder and its deadlines, the console tap, the identity that is injected. Does not decide
-//! which machines should exist (`stack`) nor what runs in them (`run`). To add a phase: a variant of
-//! `BootPhase`, the console line that shows it in [`console`], its deadline in [`Deadlines`].
+//! Owns the boot ladder and its deadlines, the console tap, the identity that is injected, the room on the host
+//! and the supply of machines within it. Does not decide which machines should exist (`stack`) nor what runs in
+//! them (`run`). To add a phase: a variant of `BootPhase`, the console line that shows it in [`console`], its
+//! deadline in [`Deadlines`].
 
+pub mod capacity;
 pub mod console;
+pub mod copy;
 mod deadlines;
 mod identity;
+pub mod supply;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,8 +48,6 @@ const STATE_EVERY: u32 = 10;
 pub struct Parts<'a> {
     /// The stack it belongs to.
     pub stack: &'a Stack,
-    /// What it boots from.
-    pub image: &'a LocalImage,
     /// The host it runs on.
     pub host: &'a HostFacts,
     /// What its network reaches.
@@ -135,13 +137,17 @@ impl Parts<'_> {
         self.sink.emit(Event::MachinePhase { machine: machine.to_owned(), phase });
     }
 
-    /// Makes and boots the machine of `record`, which is written down and leased.
+    /// Makes the machine of `record`, which is written down and leased, from `image` and boots it.
     ///
     /// # Errors
     /// How far it got, and its last words. What exists of it then is for the caller to remove.
-    pub async fn boot(&self, record: &MachineRecord) -> std::result::Result<Guest, BootFailure> {
+    pub async fn boot(
+        &self,
+        record: &MachineRecord,
+        image: &LocalImage,
+    ) -> std::result::Result<Guest, BootFailure> {
         let begun = Instant::now();
-        let spec = self.make(record).await?;
+        let spec = self.make(record, image).await?;
         self.hypervisor.define(&spec).await?;
         self.sink.emit(Event::MachineDefined { machine: record.id.clone(), cell: record.cell.clone() });
         self.reached(&record.id, BootPhase::Defined);
@@ -163,12 +169,12 @@ impl Parts<'_> {
     }
 
     /// Everything on disk and the description of the domain.
-    async fn make(&self, record: &MachineRecord) -> Result<DomainSpec> {
+    async fn make(&self, record: &MachineRecord, image: &LocalImage) -> Result<DomainSpec> {
         let folder = self.stack.machine_folder(&record.id);
         crate::stack::create_private(&folder)?;
         let login = Keys::login(&self.stack.folder, self.transport).await?;
         let host_key = Keys::at(&folder.join("hostkey"), self.transport).await?;
-        let initrd = identity::initrd(&folder, self.image, record, &login, &host_key)?;
+        let initrd = identity::initrd(&folder, image, record, &login, &host_key)?;
         self.stack.change(|stack| {
             if let Some(machine) = stack.machines.get_mut(&record.id) {
                 machine.host_key = Some(host_key.public.clone());
@@ -176,15 +182,12 @@ impl Parts<'_> {
         })?;
         let overlay = folder.join("root.qcow2");
         let _ = std::fs::remove_file(&overlay);
-        self.hypervisor.create_overlay(&self.image.rootfs, &overlay).await?;
+        self.hypervisor.create_overlay(&image.rootfs, &overlay).await?;
         let console = self.console(&record.id);
         std::fs::write(&console, b"").map_err(|error| Failure::file("write", &console, &error))?;
         let mut disks = vec![Disk { file: overlay, format: DiskFormat::Qcow2 }];
         disks.extend(
-            self.image
-                .modules
-                .iter()
-                .map(|file| Disk { file: file.clone(), format: DiskFormat::RawReadOnly }),
+            image.modules.iter().map(|file| Disk { file: file.clone(), format: DiskFormat::RawReadOnly }),
         );
         Ok(DomainSpec {
             name: self.stack.domain_name(&record.id),
@@ -195,9 +198,9 @@ impl Parts<'_> {
             acceleration: self.host.acceleration.clone(),
             vcpu: self.host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
             memory_mib: record.memory_mib,
-            kernel: self.image.kernel.clone(),
+            kernel: image.kernel.clone(),
             initrd,
-            cmdline: self.image.cmdline.join(" "),
+            cmdline: image.cmdline.join(" "),
             disks,
             console,
             ssh_port: record.port,

@@ -1,11 +1,13 @@
 //! What is to be tested: from a matrix file or a list of machines to cells.
 //!
-//! Owns the catalogue, the short form of a machine, the grammar of matrix files. Pure: text in, cells or a
+//! Owns the catalogue, the short form of a machine, the grammar of matrix files, test sets. Pure: text in, cells or a
 //! complaint out; no file, no clock. To add a distribution, add rows to `matrices/catalog/`.
 
 pub mod catalogue;
 pub mod file;
+mod place;
 pub mod select;
+pub mod sets;
 pub mod spec;
 pub mod version;
 pub mod vmsets;
@@ -14,6 +16,7 @@ use kmt_reporters::event::CellId;
 
 pub use catalogue::{Catalogue, CustomKernel, Platform};
 pub use file::MatrixFile;
+pub use sets::{TestSet, TestSets};
 
 /// A coordinate and what the catalogue says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

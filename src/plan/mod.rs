@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use kmt_reporters::event::CellId;
 
-use crate::matrix::Cell;
 use crate::matrix::select::Expression;
+use crate::matrix::{Cell, TestSets};
 
 /// How long packages took before, by cell and package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,14 +58,22 @@ pub struct Plan {
     pub cells: Vec<(CellId, Vec<Shard>)>,
 }
 
-/// Plans the packages that `wanted` leaves in each cell: in a cell those that nobody has timed first, then the longest first.
+/// Plans the packages that the test set of each cell and `wanted` leave in it: in a cell those that nobody has timed
+/// first, then the longest first.
 pub fn make<'c>(
     cells: impl IntoIterator<Item = &'c Cell>,
     packages: Vec<String>,
     durations: &Durations,
     wanted: &Expression,
+    sets: &TestSets,
 ) -> Plan {
-    let shards = |cell: &Cell| {
+    // What a set leaves of the packages is decided once.
+    let mut left: HashMap<Option<String>, Vec<bool>> = HashMap::new();
+    let mut shards = |cell: &Cell| {
+        let left: &[bool] = left.entry(cell.id.set.clone()).or_insert_with(|| {
+            let set = sets.of(&cell.id);
+            packages.iter().map(|name| set.is_none_or(|set| set.rule_of(name).is_some())).collect()
+        });
         let wanted = wanted.in_cell(cell);
         let wants = |name: &str| wanted.as_ref().is_some_and(|left| left.in_package(name).is_some());
         let cell = &cell.id;
@@ -73,7 +81,7 @@ pub fn make<'c>(
         let mut shards: Vec<Shard> = packages
             .iter()
             .enumerate()
-            .filter(|(_, name)| wants(name))
+            .filter(|(number, name)| left[*number] && wants(name))
             .map(|(package, name)| Shard { package, expected: known.and_then(|k| k.get(name)).copied() })
             .collect();
         // Stable: what differs by less than a second stays in the order of the names.
@@ -136,7 +144,8 @@ mod tests {
 
     use super::{CellId, Duration, Durations, Plan};
     use crate::matrix::select::Expression;
-    use crate::matrix::{Catalogue, Cell};
+    use crate::matrix::sets::Rule;
+    use crate::matrix::{Catalogue, Cell, TestSet, TestSets};
 
     fn cell(platform: &str) -> CellId {
         CellId::local(platform, "6.1", Arch::X86_64)
@@ -146,7 +155,7 @@ mod tests {
         let catalogue = Catalogue::embedded().unwrap();
         let userland = catalogue.platform("debian_12").unwrap();
         let cells: Vec<Cell> = cells.iter().map(|id| Cell::on(userland, id.clone())).collect();
-        super::make(&cells, packages, durations, &Expression::all())
+        super::make(&cells, packages, durations, &Expression::all(), &TestSets::default())
     }
 
     const fn seconds(count: u64) -> Duration {
@@ -177,9 +186,28 @@ mod tests {
         let userland = catalogue.platform("debian_12").unwrap();
         let cells = ["debian_12", "custom"].map(|name| Cell::on(userland, cell(name)));
         let wanted = Expression::parse("recipe(custom) | package(a)", &catalogue).unwrap();
-        let plan = super::make(&cells, names(&["a", "b"]), &Durations::default(), &wanted);
+        let plan =
+            super::make(&cells, names(&["a", "b"]), &Durations::default(), &wanted, &TestSets::default());
         assert_eq!(plan.order(&cells[0].id).collect::<Vec<_>>(), ["a"]);
         assert_eq!(plan.order(&cells[1].id).collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_cell_with_a_test_set_has_only_its_packages() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let userland = catalogue.platform("debian_12").unwrap();
+        let mut sets = TestSets::default();
+        sets.insert("one", TestSet::of_rules(vec![Rule::all_of("./a/...")]));
+        let cells = [Some("one"), Some("unknown"), None]
+            .map(|set| Cell::on(userland, CellId { set: set.map(str::to_owned), ..cell("debian_12") }));
+        let plan = |sets: &TestSets| {
+            let (nothing, all) = (Durations::default(), Expression::all());
+            let plan = super::make(&cells, names(&["a", "a/b", "c"]), &nothing, &all, sets);
+            cells.clone().map(|cell| plan.order(&cell.id).map(str::to_owned).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(plan(&sets), ["a a/b", "a a/b c", "a a/b c"]);
+        sets.set_usual(TestSet::of_rules(vec![Rule::all_of("c")]));
+        assert_eq!(plan(&sets), ["a a/b", "c", "c"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod files;
 pub mod history;
+pub mod now;
 
 use std::fs::File;
 use std::io::BufWriter;

@@ -8,36 +8,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kmt_reporters::event::{Arch, BootPhase, CellId, Event, EventSink as _};
-use tokio::sync::{OnceCell, watch};
+use kmt_reporters::event::{Arch, Event, EventSink as _};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::capacity::{Capacity, Room};
 use super::filter::TestFilters;
 use super::lane::{Aftermath, Lane};
 use super::prepare::{self, Step};
+use super::words::PackageWords;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
-use crate::error::{Failure, Kind, Result};
-use crate::external::hypervisor::{GuestNetwork, HostFacts};
-use crate::image::{ImageProgress, ImageRequest, ImageStore, LocalImage};
-use crate::machine::{self, BootFailure, Guest, Parts};
+use crate::error::{Failure, Kind};
+use crate::image::{ImageRequest, SharedImages};
+use crate::machine::console::{self, warn_unwritten};
+use crate::machine::supply::{Held, Supply};
 use crate::matrix::Cell;
 use crate::plan::Plan;
 use crate::record::Record;
-use crate::settings::Home;
-use crate::settings::component::for_arch;
-use crate::stack::record::{Owner, Progress};
-use crate::stack::{Lease, MachineRecord, Stack, remove_machine};
 use crate::world::World;
-
-/// Reuse machines that are up, or boot fresh ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Machines {
-    /// Those that are up and healthy are taken.
-    Reuse,
-    /// Those that are up are removed first.
-    Fresh,
-}
 
 /// What becomes of the machines at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +47,8 @@ pub struct Tests {
     pub layout: String,
     /// What each guest must be first.
     pub preparation: Vec<Step>,
-    /// Environment, `{root}` not yet replaced.
-    pub env: Vec<(String, String)>,
-    /// Arguments of every binary.
-    pub args: Vec<String>,
+    /// Arguments and environment of the binaries.
+    pub words: PackageWords,
     /// Which tests of each package.
     pub filters: TestFilters,
     /// `--count`.
@@ -76,22 +61,10 @@ pub struct Tests {
 pub struct Conductor<'a> {
     /// The doors.
     pub world: &'a World,
-    /// Where state lives.
-    pub home: &'a Home,
-    /// Machines that outlive the run.
-    pub stack: &'a Stack,
-    /// The host.
-    pub host: &'a HostFacts,
-    /// Room on it.
-    pub capacity: Capacity,
-    /// Images of this machine.
-    pub images: &'a ImageStore,
-    /// Images by name, made once.
-    pub ready_images: BTreeMap<String, OnceCell<LocalImage>>,
-    /// What the guests' network reaches.
-    pub network: GuestNetwork,
-    /// Reuse or fresh.
-    pub machines: Machines,
+    /// Gives the machines, which outlive the run.
+    pub supply: Supply<'a>,
+    /// Images, each made once.
+    pub images: SharedImages<'a>,
     /// Keep or throw away.
     pub afterwards: Afterwards,
     /// Which packages run in which cell, in which order.
@@ -104,13 +77,6 @@ pub struct Conductor<'a> {
     pub built: watch::Receiver<Built>,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
-}
-
-/// A machine that is held for one cell.
-struct Held {
-    record: MachineRecord,
-    guest: Guest,
-    lease: Lease,
 }
 
 impl Conductor<'_> {
@@ -128,206 +94,20 @@ impl Conductor<'_> {
     async fn cell(&self, cell: &Cell, request: &ImageRequest) {
         let mut cancelled = self.cancelled.clone();
         let image = tokio::select! {
-            image = self.image(request) => image,
+            image = self.images.get(request, self.record) => image,
             _ = cancelled.wait_for(|stop| *stop) => return,
         };
         let image = match image {
             Ok(image) => image,
             Err(failure) => return self.failed(cell, "image", &failure),
         };
-        let held = match self.machine(cell, &image).await {
+        let held = match self.supply.machine(cell, &image).await {
             Ok(Some(held)) => held,
             Ok(None) => return,
             Err(failure) => return self.failed(cell, "host", &failure),
         };
         let aftermath = self.work(cell, &held).await;
         self.leave(held, aftermath).await;
-    }
-
-    async fn image(&self, request: &ImageRequest) -> Result<LocalImage> {
-        let name = request.to_string();
-        let made =
-            self.ready_images.get(&name).ok_or_else(|| Failure::usage(format!("no image `{name}`")))?;
-        let begun = Instant::now();
-        let image = made.get_or_try_init(|| async {
-            let cached = std::sync::atomic::AtomicBool::new(true);
-            let progress = |progress: ImageProgress| {
-                cached.store(false, std::sync::atomic::Ordering::Relaxed);
-                self.record.emit(image_fact(&name, &progress));
-            };
-            let image = self.images.ensure(request, &progress).await?;
-            self.record.emit(Event::ImageReady {
-                image: name.clone(),
-                digest: image.rootfs_digest.clone(),
-                cached: cached.into_inner(),
-                duration_ms: millis(begun),
-            });
-            Ok::<_, Failure>(image)
-        });
-        image.await.cloned()
-    }
-
-    /// A guest for the cell: one that is up, or a new one. `None` where the record says why there is none.
-    async fn machine(&self, cell: &Cell, image: &LocalImage) -> Result<Option<Held>> {
-        let made_of = machine::made_of(image, self.network, cell.vcpu, cell.memory_mib);
-        for record in self.stack.record()?.machines.into_values().filter(|m| m.cell == cell.id) {
-            let Some(lease) = self.stack.lease(&record.id)? else { continue };
-            if let Some(held) = self.reuse(record, lease, &made_of, image).await? {
-                return Ok(Some(held));
-            }
-        }
-        if let Err(failure) = self.room(cell).await {
-            self.failed(cell, "capacity", &failure);
-            return Ok(None);
-        }
-        let made = self.make(cell, image, &made_of).await;
-        if made.is_err() {
-            self.capacity.given_up();
-        }
-        made
-    }
-
-    /// A new machine in the room that was granted. `None` where nothing is left of it and the record says why.
-    async fn make(&self, cell: &Cell, image: &LocalImage, made_of: &str) -> Result<Option<Held>> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let (record, lease) = self.write_down(cell, made_of)?;
-            let begun = Instant::now();
-            let mut cancelled = self.cancelled.clone();
-            let parts = self.parts(image);
-            let _processors = self.capacity.processors(cell.vcpu).await;
-            let booted = tokio::select! {
-                booted = parts.boot(&record) => Some(booted),
-                _ = cancelled.wait_for(|stop| *stop) => None,
-            };
-            match booted {
-                Some(Ok(guest)) => {
-                    self.mark(&record.id, Progress::Ready)?;
-                    return Ok(Some(Held { record, guest, lease }));
-                }
-                other => {
-                    let failure = other.and_then(std::result::Result::err);
-                    self.keep_console(&record.id);
-                    let removed =
-                        remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
-                    if removed.is_ok() && tries < 3 && failure.as_ref().is_some_and(port_was_taken) {
-                        continue;
-                    }
-                    if let Some(failure) = failure {
-                        self.boot_failed(cell, &record.id, failure, begun);
-                    }
-                    match removed {
-                        Ok(()) => self.capacity.gone(cell.memory_mib),
-                        Err(failure) => self.still_there(&record.id, &failure),
-                    }
-                    return Ok(None);
-                }
-            }
-        }
-    }
-
-    fn boot_failed(&self, cell: &Cell, machine: &str, failure: BootFailure, begun: Instant) {
-        self.record.emit(Event::BootFailed {
-            machine: machine.to_owned(),
-            cell: cell.id.clone(),
-            phase: failure.phase,
-            message: failure.message,
-            excerpt: failure.excerpt,
-            duration_ms: millis(begun),
-        });
-    }
-
-    fn parts<'b>(&'b self, image: &'b LocalImage) -> Parts<'b> {
-        Parts {
-            stack: self.stack,
-            image,
-            host: self.host,
-            network: self.network,
-            hypervisor: self.world.hypervisor.as_ref(),
-            transport: self.world.transport.as_ref(),
-            sink: self.record,
-            deadlines: self.world.deadlines,
-        }
-    }
-
-    /// Takes a machine of the stack that is up; one that cannot be used is removed.
-    async fn reuse(
-        &self,
-        record: MachineRecord,
-        lease: Lease,
-        made_of: &str,
-        image: &LocalImage,
-    ) -> Result<Option<Held>> {
-        if !self.capacity.take_idle(&record.id) {
-            // Evicted meanwhile, or never idle: its lease is ours, so it is nobody's.
-            return Ok(None);
-        }
-        let fit = self.machines == Machines::Reuse
-            && record.made_of == made_of
-            && record.progress == Progress::Ready;
-        if fit && let Some(guest) = self.parts(image).reuse(&record).await {
-            if self.afterwards == Afterwards::ThrowAway {
-                self.stack.change(|stack| {
-                    stack.machines.entry(record.id.clone()).and_modify(|m| m.owner = Owner::ThrowAway);
-                })?;
-            }
-            return Ok(Some(Held { record, guest, lease }));
-        }
-        let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
-        match &removed {
-            Ok(()) => self.capacity.gone(record.memory_mib),
-            Err(_) => self.capacity.given_up(),
-        }
-        removed.map(|()| None)
-    }
-
-    /// Waits for memory; idle machines go first.
-    async fn room(&self, cell: &Cell) -> Result<()> {
-        loop {
-            match self.capacity.room(cell.memory_mib).await {
-                Ok(Room::Granted) => return Ok(()),
-                Ok(Room::Evict(id)) => {
-                    let memory = self.stack.record()?.machines.get(&id).map_or(0, |m| m.memory_mib);
-                    if let Some(lease) = self.stack.lease(&id)? {
-                        remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), lease).await?;
-                        self.capacity.removed(memory);
-                    }
-                }
-                Err((wanted, there)) => {
-                    return Err(Failure::usage(format!(
-                        "a machine of {wanted} MiB does not fit: the host has {there} MiB to give"
-                    ))
-                    .hint("`memory =` in the matrix, or end other machines: `kmt-run stack list`"));
-                }
-            }
-        }
-    }
-
-    fn write_down(&self, cell: &Cell, made_of: &str) -> Result<(MachineRecord, Lease)> {
-        let known: Vec<u16> = Stack::all(self.home)?
-            .iter()
-            .filter_map(|stack| stack.record().ok())
-            .flat_map(|record| record.machines.into_values().map(|m| m.port))
-            .collect();
-        let port = machine::free_port(|port| known.contains(&port))?;
-        let owner = match self.afterwards {
-            Afterwards::Keep => Owner::Run,
-            Afterwards::ThrowAway => Owner::ThrowAway,
-        };
-        self.stack.add_leased(|record| {
-            let mut machine = record.add(&cell.id, cell.vcpu, cell.memory_mib, port);
-            machine.made_of = made_of.to_owned();
-            machine.owner = owner;
-            record.machines.insert(machine.id.clone(), machine.clone());
-            machine
-        })
-    }
-
-    fn mark(&self, machine: &str, progress: Progress) -> Result<()> {
-        self.stack.change(|record| {
-            record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = progress);
-        })
     }
 
     /// Artifacts, then every package.
@@ -341,7 +121,9 @@ impl Conductor<'_> {
             _ = cancelled.wait_for(|stop| *stop) => None,
         };
         let Some(artifacts) = artifacts else { return Aftermath::Healthy };
-        let Some(_processors) = self.capacity.processors(cell.vcpu).await else { return Aftermath::Healthy };
+        let Some(_processors) = self.supply.capacity.processors(cell.vcpu).await else {
+            return Aftermath::Healthy;
+        };
         let root = format!("{}{}", held.guest.connection.prefix(), self.tests.layout);
         let shipped = tokio::select! {
             shipped = self.ship(cell, held, &artifacts, &root) => shipped,
@@ -408,18 +190,11 @@ impl Conductor<'_> {
         false
     }
 
-    /// Environment of the tests in a cell.
-    fn env(&self, cell: &CellId, root: &str) -> Vec<(String, String)> {
-        let value = |text: &str| for_arch(&text.replace("{root}", root), cell.arch);
-        self.tests.env.iter().map(|(name, text)| (name.clone(), value(text))).collect()
-    }
-
     async fn packages(&self, held: &Held, packages: &[TestPackage], root: String) -> Aftermath {
         let lane = Lane {
             guest: &held.guest,
-            env: self.env(&held.guest.cell, &root),
             root,
-            args: self.tests.args.clone(),
+            words: &self.tests.words,
             filters: &self.tests.filters,
             count: self.tests.count,
             record: self.record,
@@ -449,62 +224,23 @@ impl Conductor<'_> {
             self.keep_kernel_log(&held).await;
         }
         held.guest.connection.close().await;
-        self.keep_console(&held.record.id);
-        let stays = aftermath == Aftermath::Healthy && self.afterwards == Afterwards::Keep;
-        if stays {
-            self.capacity.now_idle(&held.record.id, held.record.memory_mib);
-            return;
+        let id = &held.record.id;
+        console::keep(&held.guest.console, &self.supply.consoles.join(id), id, self.record);
+        if aftermath == Aftermath::Healthy && self.afterwards == Afterwards::Keep {
+            self.supply.release(held);
+        } else {
+            self.supply.discard(held).await;
         }
-        let id = held.record.id.clone();
-        let removed = remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), held.lease).await;
-        match removed {
-            Ok(()) => self.capacity.gone(held.record.memory_mib),
-            Err(failure) => self.still_there(&id, &failure),
-        }
-    }
-
-    /// A machine could not be removed: it may still take its memory.
-    fn still_there(&self, machine: &str, failure: &Failure) {
-        self.capacity.given_up();
-        let message = format!("{}; the next command tries again", failure.one_line());
-        self.record.emit(Event::Warning { subject: machine.to_owned(), message });
     }
 
     async fn keep_kernel_log(&self, held: &Held) {
         let asked =
             timeout(self.world.deadlines.last_words, held.guest.connection.run(&["dmesg"], Vec::new())).await;
         if let (Ok(Ok(output)), Ok(folder)) = (asked, self.record.machine_folder(&held.record.id)) {
-            self.warn_unwritten(&held.record.id, std::fs::write(folder.join("dmesg.log"), output.stdout));
+            let written = std::fs::write(folder.join("dmesg.log"), output.stdout);
+            warn_unwritten(written, &held.record.id, self.record);
         }
     }
-
-    fn keep_console(&self, machine: &str) {
-        let console = self.stack.machine_folder(machine).join("console.log");
-        if let Ok(folder) = self.record.machine_folder(machine)
-            && console.exists()
-        {
-            self.warn_unwritten(machine, std::fs::copy(console, folder.join("console.log")).map(drop));
-        }
-    }
-
-    fn warn_unwritten(&self, machine: &str, written: std::io::Result<()>) {
-        if let Err(error) = written {
-            let message = format!("its logs are not in the run directory: {error}");
-            self.record.emit(Event::Warning { subject: machine.to_owned(), message });
-        }
-    }
-}
-
-/// What getting an image tells, as a fact.
-fn image_fact(name: &str, progress: &ImageProgress) -> Event {
-    match progress {
-        ImageProgress::Warned { .. } => Event::Warning { subject: name.to_owned(), message: progress.line() },
-        _ => Event::Progress { subject: format!("image {}", progress.line()), done: 0, total: None },
-    }
-}
-
-fn port_was_taken(failure: &BootFailure) -> bool {
-    failure.phase == Some(BootPhase::Defined) && failure.message.contains("host forwarding")
 }
 
 fn millis(since: Instant) -> u64 {

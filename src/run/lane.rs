@@ -10,6 +10,7 @@ use super::filter::{Filters, TestFilters};
 use super::formats::{Reader, Speech};
 use super::script::{END, Piece, RUN, Said, ShardOrder, Splitter};
 use super::tracker::Tracker;
+use super::words::PackageWords;
 use crate::artifact::TestPackage;
 use crate::external::hypervisor::{DomainState, Hypervisor};
 use crate::external::transport::RemoteStream;
@@ -23,10 +24,8 @@ pub struct Lane<'a> {
     pub guest: &'a Guest,
     /// Folder of the component in the guest, with prefix.
     pub root: String,
-    /// Environment of the tests.
-    pub env: Vec<(String, String)>,
-    /// Arguments of every binary.
-    pub args: Vec<String>,
+    /// Arguments and environment of the binaries.
+    pub words: &'a PackageWords,
     /// Which tests of each package.
     pub filters: &'a TestFilters,
     /// `--count`.
@@ -147,15 +146,16 @@ impl Lane<'_> {
 
     fn order(&self, shard: &Shard<'_>) -> ShardOrder {
         let mut args = self.args_of(shard);
-        args.extend(self.args.iter().cloned());
         let filters = self.filters_of(shard.package);
+        let words = self.words.of(&self.guest.cell, &shard.package.name);
+        args.extend(words.args.iter().cloned());
         ShardOrder {
             nonce: shard.nonce.clone(),
             pidfile: shard.pidfile.clone(),
             folder: format!("{}/{}", self.root, shard.package.workdir),
             binary: format!("{}/{}", self.root, shard.package.binary),
             list: shard.package.speech.is_go().then(|| filters.run.list_pattern().to_owned()),
-            env: self.env.clone(),
+            env: words.env_below(&self.root, self.guest.cell.arch),
             args,
         }
     }

@@ -1,12 +1,11 @@
 //! Running: from a plan to facts, through guests.
 //!
-//! Owns the dispatcher ([`conduct`]: one lane a cell, room on the host), the lane of one guest ([`lane`]),
-//! the scripts that prepare it ([`prepare`]) and run there ([`script`]), the reading of Go's test output ([`gotest`]) and of others ([`formats`]), and the meaning of
-//! `--run` ([`filter`]). Does not own how bytes travel (`external/transport`), what a binary is (`artifact`)
+//! Owns the dispatcher ([`conduct`]: one lane a cell), the lane of one guest ([`lane`]),
+//! the scripts that prepare it ([`prepare`]) and run there ([`script`]), the reading of Go's test output ([`gotest`])
+//! and of others ([`formats`]), and the meaning of `--run` ([`filter`]). Does not own how bytes travel (`external/transport`), what a binary is (`artifact`)
 //! or what is concluded (`reporters`). To add another test framework: a reader in `formats` that yields
 //! the same items.
 
-pub mod capacity;
 pub mod conduct;
 pub mod filter;
 pub mod formats;
@@ -15,3 +14,4 @@ pub mod lane;
 pub mod prepare;
 pub mod script;
 pub mod tracker;
+pub mod words;

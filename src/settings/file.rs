@@ -123,8 +123,9 @@ pub fn schema() -> Result<serde_json::Value> {
 
 /// The timeout of the longest pattern that means `package`.
 pub fn longest_match(timeouts: &BTreeMap<String, Duration>, package: &str) -> Option<Duration> {
-    let meant = timeouts.iter().filter(|(pattern, _)| PackagePattern::of_go(pattern).matches(package));
-    meant.max_by_key(|(pattern, _)| pattern.len()).map(|(_, timeout)| *timeout)
+    let read = timeouts.iter().map(|(pattern, timeout)| (PackagePattern::of_go(pattern), timeout));
+    let meant = read.filter(|(pattern, _)| pattern.matches(package));
+    meant.max_by_key(|(pattern, _)| pattern.weight()).map(|(_, timeout)| *timeout)
 }
 
 #[cfg(test)]
@@ -144,14 +145,17 @@ mod tests {
     fn the_longest_pattern_decides_the_timeout() {
         let config: Config = toml::from_str(
             "[component.a]\nbuilder = \"go\"\ntimeout = \"1m\"\n[component.a.timeouts]\n\
-             \"./pkg/...\" = \"2m\"\n\"./pkg/network/tracer\" = \"3m\"\n",
+             \"./pkg/...\" = \"2m\"\n\"./pkg/network/tracer\" = \"3m\"\n\"./...\" = \"4m\"\n\"x\" = \"5m\"\n",
         )
         .unwrap();
         let component = &config.component["a"];
-        assert_eq!(component.timeout_of("cmd/x"), Duration::from_secs(60));
+        assert_eq!(component.timeout_of("cmd/x"), Duration::from_secs(240));
+        assert_eq!(component.timeout_of("x"), Duration::from_secs(300));
         assert_eq!(component.timeout_of("pkg/ebpf"), Duration::from_secs(120));
         assert_eq!(component.timeout_of("pkg/network/tracer"), Duration::from_secs(180));
-        assert_eq!(component.timeout_of("pkgs"), Duration::from_secs(60));
+        assert_eq!(component.timeout_of("pkgs"), Duration::from_secs(240));
+        let none = Component { timeouts: BTreeMap::new(), ..component.clone() };
+        assert_eq!(none.timeout_of("pkg/ebpf"), Duration::from_secs(60));
     }
 
     fn parsed(text: &str) -> Result<Config> {

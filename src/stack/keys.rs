@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{StackRecord, write_atomically};
+use super::{MachineRecord, StackRecord, write_atomically};
 use crate::error::{Failure, Result};
 use crate::external::transport::Transport;
 
@@ -94,29 +94,93 @@ pub(super) fn sweep(stack: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The private key that logs in to the stack's machines.
+pub(super) fn login_key(folder: &Path) -> PathBuf {
+    folder.join(LOGIN).join(KEY)
+}
+
 /// Rewrites the client configuration and the known hosts from the record.
 pub(super) fn write_config(folder: &Path, record: &StackRecord) -> Result<()> {
-    let quoted = |file: &str| format!("\"{}\"", folder.join(file).display());
     let mut config = format!("# Machines of the stack `{}`. Written by kmt-run.\n", record.name);
     let mut known = String::new();
     for machine in record.machines.values() {
         let Some(host_key) = &machine.host_key else {
             continue;
         };
-        let _ = write!(
-            config,
-            "\nHost {id}\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  HostKeyAlias {id}\n  \
-             IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {hosts}\n  \
-             GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  HostKeyAlgorithms ssh-ed25519\n  \
-             KexAlgorithms curve25519-sha256\n  Ciphers aes128-gcm@openssh.com\n  PreferredAuthentications publickey\n  \
-             Compression no\n  LogLevel ERROR\n",
-            id = machine.id,
-            port = machine.port,
-            key = quoted(&format!("{LOGIN}/{KEY}")),
-            hosts = quoted(KNOWN_HOSTS),
-        );
+        config.push_str(&section(folder, machine, &machine.id));
         let _ = writeln!(known, "{} {host_key}", machine.id);
     }
     write_atomically(&folder.join(KNOWN_HOSTS), known.as_bytes())?;
     write_atomically(&folder.join(CONFIG), config.as_bytes())
+}
+
+/// The section of a machine in an OpenSSH configuration, for `hosts` (one, or several with blanks). It stands on
+/// its own: what the user's own configuration says for all hosts neither weakens nor breaks it where it comes first.
+pub(super) fn section(folder: &Path, machine: &MachineRecord, hosts: &str) -> String {
+    let quoted = |file: &str| quoted(&folder.join(file));
+    format!(
+        "\nHost {hosts}\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  HostKeyAlias {id}\n  \
+         IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  \
+         GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  HostKeyAlgorithms ssh-ed25519\n  \
+         KexAlgorithms curve25519-sha256\n  Ciphers aes128-gcm@openssh.com\n  PreferredAuthentications publickey\n  \
+         Compression no\n  ProxyJump none\n  ForwardAgent no\n  ForwardX11 no\n  LogLevel ERROR\n",
+        port = machine.port,
+        id = machine.id,
+        key = quoted(&format!("{LOGIN}/{KEY}")),
+        known = quoted(KNOWN_HOSTS),
+    )
+}
+
+/// A path as an argument in an OpenSSH configuration: blanks, quotes, backslashes and `%` mean themselves.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
+}
+
+/// Refuses a folder that no OpenSSH configuration can name: `${` would be a variable there, and a line ends at its
+/// end.
+///
+/// # Errors
+/// The folder is one.
+pub(super) fn check_nameable(folder: &Path) -> Result<()> {
+    let text = folder.to_string_lossy();
+    if text.contains("${") || text.chars().any(char::is_control) {
+        let failure = format!("`{}` cannot be named in an OpenSSH configuration", text.escape_debug());
+        return Err(Failure::usage(failure).hint("keep state elsewhere: KMT_HOME=DIR"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::external::process::Child;
+
+    #[tokio::test]
+    async fn openssh_reads_odd_paths_as_they_are() {
+        let temp = tempfile::tempdir().unwrap();
+        for odd in ["plain", "with blank", "100%h", "a\"b", "back\\slash", "it's", "#hash", "ü"] {
+            let folder = temp.path().join(odd);
+            std::fs::create_dir(&folder).unwrap();
+            check_nameable(&folder).unwrap();
+            let mut record = StackRecord::new("s", Path::new("/r"));
+            let id = record.add(&"debian_12/6.1/x86_64".parse().unwrap(), 1, 512, 2222).id;
+            record.machines.get_mut(&id).unwrap().host_key = Some("ssh-ed25519 AAAA".to_owned());
+            write_config(&folder, &record).unwrap();
+            let read = Child::new("ssh").args(["-G", "-F"]).arg(folder.join(CONFIG)).arg(&id);
+            let read = read.success().await.unwrap().text();
+            let line = |key: &str| read.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+            // `-G` shows a file before `%%` becomes `%`, when it is opened.
+            let shown = folder.display().to_string();
+            assert_eq!(line("identityfile ").replace("%%", "%"), format!("{shown}/keys/id_ed25519"), "{odd}");
+            assert_eq!(
+                line("userknownhostsfile ").replace("%%", "%"),
+                format!("{shown}/known_hosts"),
+                "{odd}"
+            );
+            assert_eq!(line("stricthostkeychecking "), "true");
+        }
+        assert!(check_nameable(Path::new("/a/${HOME}")).is_err());
+        assert!(check_nameable(Path::new("/a\nb")).is_err());
+    }
 }

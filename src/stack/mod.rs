@@ -5,8 +5,11 @@
 //! that any later command can finish what a killed one began. Everything a machine consists of follows
 //! from its record: the domain by name and metadata, the files by folder. Does not boot (`machine`).
 
+pub mod alias;
+pub mod holder;
 mod keys;
 pub mod name;
+mod output;
 pub mod record;
 mod remove;
 
@@ -114,6 +117,7 @@ impl Stack {
         let result = change(&mut record);
         write(&self.folder, &record)?;
         keys::write_config(&self.folder, &record)?;
+        output::write(&self.folder, &record)?;
         Ok(result)
     }
 
@@ -164,6 +168,17 @@ impl Stack {
     /// OpenSSH client configuration of the stack's machines.
     pub fn ssh_config(&self) -> PathBuf {
         self.folder.join(keys::CONFIG)
+    }
+
+    /// The section of one of its machines in an OpenSSH configuration, for `hosts`; `None` while its host key is not
+    /// made.
+    ///
+    /// # Errors
+    /// The stack's folder cannot be named there.
+    pub fn ssh_section(&self, machine: &MachineRecord, hosts: &[String]) -> Result<Option<String>> {
+        keys::check_nameable(&self.folder)?;
+        let whole = machine.host_key.is_some();
+        Ok(whole.then(|| keys::section(&self.folder, machine, &hosts.join(" "))))
     }
 
     /// Folder of all its control sockets: short, as socket paths must be, and gone with the next boot.

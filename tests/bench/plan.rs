@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kmt_reporters::event::{Arch, CellId};
 use kmt_run::matrix::select::Expression;
-use kmt_run::matrix::{Catalogue, Cell, MatrixFile};
+use kmt_run::matrix::{Catalogue, Cell, MatrixFile, TestSets};
 use kmt_run::plan::{Durations, make};
 
 const PACKAGES: usize = 100;
@@ -26,10 +26,18 @@ const FILTER: &str = "kernel(>=5.4) & !distro(amazon) & (package(./pkg/...) | te
 
 fn main() {
     shipped();
+    grows("timed before", &made);
+    grows("from a matrix file", &generated);
+}
+
+/// Shards of a plan of so many cells, and the time it took.
+type Planned<'a> = &'a dyn Fn(usize) -> (usize, Duration);
+
+fn grows(what: &str, planned: Planned<'_>) {
     let mut a_cell = Vec::new();
-    println!("{:>8} {:>10} {:>12}", "cells", "shards", "time");
+    println!("{what}\n{:>8} {:>10} {:>12}", "cells", "shards", "time");
     for cells in [1000, 2000, 5000, MOST_CELLS] {
-        let (shards, taken) = (0..3).map(|_| made(cells)).min_by_key(|(_, taken)| *taken).unwrap();
+        let (shards, taken) = (0..3).map(|_| planned(cells)).min_by_key(|(_, taken)| *taken).unwrap();
         println!("{cells:>8} {shards:>10} {:>9.1} ms", taken.as_secs_f64() * 1000.0);
         assert_eq!(shards, cells * PACKAGES);
         assert!(cells < MOST_CELLS || !optimized() || taken < LARGEST, "more than {LARGEST:?}");
@@ -53,10 +61,10 @@ fn shipped() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let begun = Instant::now();
         let catalogue = Catalogue::embedded().unwrap();
-        let cells = MatrixFile::load(&path, &|path| Ok(std::fs::read_to_string(path).unwrap())).unwrap();
-        let cells = cells.expand(&catalogue, Arch::host()).unwrap();
+        let matrix = MatrixFile::load(&path, &|path| Ok(std::fs::read_to_string(path).unwrap())).unwrap();
+        let cells = matrix.expand(&catalogue, Arch::host()).unwrap();
         let cells: Vec<Cell> = cells.into_iter().map(|resolved| resolved.cell).collect();
-        let plan = make(&cells, packages(), &Durations::default(), &Expression::all());
+        let plan = make(&cells, packages(), &Durations::default(), &Expression::all(), &matrix.sets);
         let taken = begun.elapsed();
         println!("{name:<24} {:>6} shards {:>9.1} ms", plan.shards(), taken.as_secs_f64() * 1000.0);
         assert!(!optimized() || taken < SHIPPED, "more than {SHIPPED:?}");
@@ -65,6 +73,24 @@ fn shipped() {
 
 fn packages() -> Vec<String> {
     (0..PACKAGES).map(|number| format!("pkg/network/p{number}")).collect()
+}
+
+/// The same from the text of a matrix: ten machines, in each of two test sets, in so many sizes.
+fn generated(count: usize) -> (usize, Duration) {
+    let sizes: Vec<String> = (0..count / 20).map(|number| (1024 + number).to_string()).collect();
+    let text = format!(
+        "memory = [{}]\n[axes]\nkernel = [\">=5.10, <5.20\"]\ndistro = [\"custom\"]\n\
+         [test-sets.a]\n[test-sets.b.packages.\"./pkg/...\"]\nskip = [\"TestSlow\"]\n",
+        sizes.join(", ")
+    );
+    let begun = Instant::now();
+    let catalogue = Catalogue::embedded().unwrap();
+    let matrix = MatrixFile::parse("generated.toml", &text).unwrap();
+    let cells = matrix.expand(&catalogue, Arch::host()).unwrap();
+    let cells: Vec<Cell> = cells.into_iter().map(|resolved| resolved.cell).collect();
+    assert_eq!(cells.len(), count);
+    let plan = make(&cells, packages(), &Durations::default(), &Expression::all(), &matrix.sets);
+    (plan.shards(), begun.elapsed())
 }
 
 /// Shards and time of a plan of so many cells, all of them timed before.
@@ -85,7 +111,7 @@ fn made(count: usize) -> (usize, Duration) {
         .collect();
     let begun = Instant::now();
     let wanted = Expression::parse(FILTER, &catalogue).unwrap();
-    let plan = make(&cells, packages, &durations, &wanted);
+    let plan = make(&cells, packages, &durations, &wanted, &TestSets::default());
     black_box(plan.predicted(8, Some(Duration::from_secs(10)), |_| true));
     (plan.shards(), begun.elapsed())
 }

@@ -14,12 +14,17 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let rules = [
         (r"\d{8}T\d{6}Z-[0-9a-f]{6}", "<run>"),
         (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
+        (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>"),
+        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+        (r"Port \d+", "Port <port>"),
         (r"kmt-[0-9a-f]{8}-", "kmt-<stack>-"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),
         (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "<digest>"),
         (r"\b\d+(\.\d+)? (KiB|B)\b", "<size>"),
         (r"\b[1-9]\d* bytes", "<size>"),
         (r"(after|for) \d+ s\b", "$1 <n> s"),
+        // Said only where it took a second or more.
+        (r"(?m)^ +IMAGE \[.*\n", ""),
         (r"[ \t]+\n", "\n"),
     ];
     rules.map(|(rule, text)| (Regex::new(rule).unwrap(), text)).into()

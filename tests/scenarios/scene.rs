@@ -200,10 +200,16 @@ fn spoil(folder: &Path) {
     }
 }
 
-/// What happens to images, or to all machines, while no `kmt-run` looks.
+/// What happens to files, images, or all machines, while no `kmt-run` looks.
 fn meanwhile(scene: &Scene, what: &str) {
-    if what == "images-spoiled" {
-        return spoil(&scene.home().join("images"));
+    match what {
+        "images-spoiled" => return spoil(&scene.home().join("images")),
+        "garbage" => {
+            let bytes: Vec<u8> =
+                (0..10_u32 << 20).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+            return fs::write(scene.temp.path().join("repo/garbage.toml"), bytes).unwrap();
+        }
+        _ => {}
     }
     let stage = scene.stage();
     for domain in stage.domains() {

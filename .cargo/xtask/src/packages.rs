@@ -83,6 +83,7 @@ pub(crate) const TABLE: &[Package] = &[
     tool(Need::Run, "openssh-client", "ssh", "reaches the machines; makes their keys"),
     tool(Need::Run, "golang-go", "go", "builds the suites"),
     tool(Need::Test, "iproute2", "ip", "network namespaces of tests"),
+    tool(Need::Test, "tmux", "tmux", "a live test looks at `stack tmux`"),
     package(Need::Test, "python3-junitparser", "live tests read their JUnit with it too"),
     tool(Need::Test, "clang", "clang", "compiles eBPF objects of a test's tree"),
     package(Need::Test, "libbpf-dev", "headers for those objects"),

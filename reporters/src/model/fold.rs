@@ -32,7 +32,8 @@ impl Run {
             | Event::ShipFinished { .. }
             | Event::ShipFailed { .. }
             | Event::SplatSeen { .. } => self.fold_guest(&envelope.event),
-            Event::HostFailed { .. }
+            Event::HostReady { .. }
+            | Event::HostFailed { .. }
             | Event::ImageReady { .. }
             | Event::BuildStarted { .. }
             | Event::BuildFinished { .. }
@@ -71,6 +72,9 @@ impl Run {
 
     fn fold_preparation(&mut self, event: &Event) {
         match event {
+            Event::HostReady { host, accelerator, .. } => {
+                self.accelerators.insert(host.clone(), accelerator.clone());
+            }
             Event::HostFailed { host, message } => self.failed_hosts.push((host.clone(), message.clone())),
             Event::ImageReady { image, digest, cached, duration_ms } => self.images.push(Image {
                 image: image.clone(),

@@ -96,6 +96,8 @@ pub struct Run {
     pub builds: BTreeMap<Arch, Build>,
     /// Images made ready.
     pub images: Vec<Image>,
+    /// Accelerator of the guests by host: `kvm`, `hvf`, `tcg`.
+    pub accelerators: BTreeMap<String, String>,
     /// Hosts that cannot take machines: name and message.
     pub failed_hosts: Vec<(String, String)>,
     /// Warnings: subject and message.
@@ -125,6 +127,7 @@ impl Default for Run {
             cells: Vec::new(),
             builds: BTreeMap::new(),
             images: Vec::new(),
+            accelerators: BTreeMap::new(),
             failed_hosts: Vec::new(),
             warnings: Vec::new(),
             cancelled_by: None,

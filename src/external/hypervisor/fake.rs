@@ -63,6 +63,8 @@ impl FakeHypervisor {
         };
         let release = self.stage.script.machine(&domain.machine).release;
         let release = release.unwrap_or_else(|| "6.1.0-fake".to_owned());
+        // However full the disk of this machine is, the guest's has room.
+        program("df", "printf 'Filesystem\\n/dev/vda 100 10 90 10%% /\\n'")?;
         program("dmesg", &format!("echo '[    0.000000] Linux version {release}'"))?;
         match domain.fault {
             Fault::FactsHang => program("uname", "sleep 600")?,

@@ -69,7 +69,7 @@ pub struct HostFacts {
 }
 
 /// What the guest's network reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GuestNetwork {
     /// Nothing: only our SSH forward reaches in.

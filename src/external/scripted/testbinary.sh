@@ -12,13 +12,16 @@ sub() {
 world() { echo "$1" >"$KMT_GUEST/control.new"; mv "$KMT_GUEST/control.new" "$KMT_GUEST/control"; sleep 600; }
 chosen() { [ -z "$2" ] || printf '%s\n' "$1" | grep -Eq -- "${2%%/*}"; }
 
-wanted='' unwanted='' list='' listing=no count=1
+wanted='' unwanted='' words='' list='' listing=no count=1
 while [ $# -gt 0 ]; do
   case $1 in
   -test.list) listing=yes list=$2; shift ;;
   -test.run=*) wanted=${1#*=} ;;
   -test.skip=*) unwanted=${1#*=} ;;
   -test.count=*) count=${1#*=} ;;
+  -test.*) ;;
+  # What is not of Go's testing package, for tests to look at.
+  *) words="$words $1" ;;
   esac
   shift
 done

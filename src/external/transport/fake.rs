@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
-use super::{Connection, RemoteStream, Route, Transport};
+use super::{Connection, RemoteStream, Route, Terminal, Transport};
 use crate::external::process::{Child, Output, Running};
 use crate::external::scripted::{Domain, Fault, Power, Stage, end_processes, signal_self};
 use crate::external::{Class, Error, Result};
@@ -107,6 +107,14 @@ impl Transport for FakeTransport {
         }))
     }
 
+    async fn program(&self, route: &Route, line: Option<&str>, _: Terminal) -> Result<Child> {
+        self.stage.act("program", &route.alias)?;
+        let domain = self.answering(route)?;
+        self.check(route, &domain)?;
+        let shell = played(&self.stage.guest(&domain.name), Path::new("sh"));
+        Ok(line.map_or(shell.clone(), |line| shell.args(["-c", line])))
+    }
+
     async fn make_key(&self, file: &Path) -> Result<()> {
         let name = file.display().to_string();
         self.stage.act(
@@ -124,6 +132,15 @@ impl Transport for FakeTransport {
         self.stage.step();
         Ok(())
     }
+}
+
+/// A program of this machine that plays one of the guest at `root`.
+fn played(root: &Path, program: &Path) -> Child {
+    let path = std::env::var("PATH").unwrap_or_default();
+    Child::new(program)
+        .env("KMT_GUEST", root)
+        .env("PATH", format!("{}/bin:{path}", root.display()))
+        .folder(root)
 }
 
 /// Does to a machine what its guest asks for, and tells its connection.
@@ -210,12 +227,7 @@ impl Played {
         // Its own programs come first.
         let own = self.root.join("bin").join(program);
         let program = if own.is_file() { own } else { PathBuf::from(program) };
-        let path = std::env::var("PATH").unwrap_or_default();
-        Ok(Child::new(program)
-            .args(args)
-            .env("KMT_GUEST", &self.root)
-            .env("PATH", format!("{}/bin:{path}", self.root.display()))
-            .folder(&self.root))
+        Ok(played(&self.root, &program).args(args))
     }
 
     /// Waits for what a command gives, as long as the guest answers.

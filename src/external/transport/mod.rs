@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 
-use super::process::Output;
+use super::process::{Child, Output};
 use crate::external;
 
 /// How a machine is reached: a name in an OpenSSH client configuration, and the address that answers first.
@@ -32,6 +32,15 @@ pub struct Route {
     pub sockets: PathBuf,
 }
 
+/// Whether somebody sits at a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// A terminal of its own in the guest.
+    Wanted,
+    /// Pipes.
+    None,
+}
+
 /// Reaches machines.
 #[async_trait]
 pub trait Transport: Send + Sync {
@@ -40,6 +49,11 @@ pub trait Transport: Send + Sync {
 
     /// Logs in, host key checked, one connection for all commands.
     async fn connect(&self, route: &Route) -> external::Result<Arc<dyn Connection>>;
+
+    /// The program that runs `line` in the guest's login shell over a connection of its own, host key checked; without
+    /// a line, that shell itself. It gives the guest's outputs and status as they are, 255 where there was none.
+    async fn program(&self, route: &Route, line: Option<&str>, terminal: Terminal)
+    -> external::Result<Child>;
 
     /// Makes an Ed25519 key pair: `file`, mode 0600, and `file.pub`.
     async fn make_key(&self, file: &Path) -> external::Result<()>;

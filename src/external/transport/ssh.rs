@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::RwLock;
 use tokio::time::timeout;
 
-use super::{Connection, RemoteStream, Route, Transport};
+use super::{Connection, RemoteStream, Route, Terminal, Transport};
 use crate::external::process::{Child, Output};
 use crate::external::{self, Class, Error};
 
@@ -65,6 +65,20 @@ impl Transport for Ssh {
             alias: route.alias.clone(),
             session: RwLock::new(Some(Arc::new(session))),
         }))
+    }
+
+    async fn program(
+        &self,
+        route: &Route,
+        line: Option<&str>,
+        terminal: Terminal,
+    ) -> external::Result<Child> {
+        let child = Child::new("ssh").arg("-F").arg(&route.config);
+        let child = child.args(["-o", "ServerAliveInterval=15", "-o"]);
+        let child = child.arg(format!("ConnectTimeout={}", LOGIN.as_secs()));
+        let child = if terminal == Terminal::Wanted { child.arg("-t") } else { child.arg("-T") };
+        // What follows the host is read as options again, unless a `--` ends them.
+        Ok(child.args([&route.alias, "--"]).args(line))
     }
 
     async fn make_key(&self, file: &Path) -> external::Result<()> {

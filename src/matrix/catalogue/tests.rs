@@ -74,6 +74,134 @@ const PUBLISHED: [(&str, Arch, &str); 53] = [
     ("suse_12.5", Arch::Arm64, "4.12.14-122.228.1"),
 ];
 
+/// Platform, and its published image for x86_64 and arm64 below the place of all.
+const IMAGES: [(&str, &str, &str); 28] = [
+    (
+        "fedora_37",
+        "20241003_a9a46356/Fedora-Cloud-Base-37.x86_64.qcow2.xz",
+        "20241003_a9a46356/Fedora-Cloud-Base-37.arm64.qcow2.xz",
+    ),
+    (
+        "fedora_38",
+        "20241003_a9a46356/Fedora-Cloud-Base-38.x86_64.qcow2.xz",
+        "20241003_a9a46356/Fedora-Cloud-Base-38.arm64.qcow2.xz",
+    ),
+    (
+        "fedora_40",
+        "20241003_a9a46356/Fedora-Cloud-Base-40.x86_64.qcow2.xz",
+        "20241003_a9a46356/Fedora-Cloud-Base-40.arm64.qcow2.xz",
+    ),
+    (
+        "amazon_4.14",
+        "20241003_a9a46356/amzn2-x86_64-4.14.qcow2.xz",
+        "20241003_a9a46356/amzn2-arm64-4.14.qcow2.xz",
+    ),
+    (
+        "amazon_5.4",
+        "20241003_a9a46356/amzn2-x86_64-5.4.qcow2.xz",
+        "20241003_a9a46356/amzn2-arm64-5.4.qcow2.xz",
+    ),
+    (
+        "amazon_5.10",
+        "20241003_a9a46356/amzn2-x86_64-5.10.qcow2.xz",
+        "20241003_a9a46356/amzn2-arm64-5.10.qcow2.xz",
+    ),
+    (
+        "amazon_2023",
+        "20241003_a9a46356/amzn2023-amd64-2023.qcow2.xz",
+        "20241003_a9a46356/amzn2023-arm64-2023.qcow2.xz",
+    ),
+    (
+        "centos_7.9",
+        "20241003_a9a46356/centos-7.9-x86_64.qcow2.xz",
+        "20241003_a9a46356/centos-7.9-arm64.qcow2.xz",
+    ),
+    ("centos_8", "20241003_a9a46356/centos-8-x86_64.qcow2.xz", "20241003_a9a46356/centos-8-arm64.qcow2.xz"),
+    ("debian_9", "20241003_a9a46356/debian-9-generic-x86_64.qcow2.xz", ""),
+    (
+        "debian_10",
+        "20241003_a9a46356/debian-10-generic-x86_64.qcow2.xz",
+        "20241003_a9a46356/debian-10-generic-arm64.qcow2.xz",
+    ),
+    (
+        "debian_11",
+        "20241003_a9a46356/debian-11-generic-x86_64.qcow2.xz",
+        "20241003_a9a46356/debian-11-generic-arm64.qcow2.xz",
+    ),
+    (
+        "debian_12",
+        "20241003_a9a46356/debian-12-generic-x86_64.qcow2.xz",
+        "20241003_a9a46356/debian-12-generic-arm64.qcow2.xz",
+    ),
+    ("oracle_7.9", "20241003_a9a46356/oracle-7.9-x86_64.qcow.xz", ""),
+    (
+        "oracle_8.9",
+        "20241003_a9a46356/oracle-8.9-x86_64.qcow.xz",
+        "20241003_a9a46356/oracle-8.9-arm64.qcow.xz",
+    ),
+    (
+        "oracle_9.3",
+        "20241003_a9a46356/oracle-9.3-x86_64.qcow.xz",
+        "20241003_a9a46356/oracle-9.3-arm64.qcow.xz",
+    ),
+    (
+        "rocky_8.5",
+        "20241003_a9a46356/rocky-8.5-x86_64.qcow2.xz",
+        "20241003_a9a46356/rocky-8.5-arm64.qcow2.xz",
+    ),
+    (
+        "rocky_9.3",
+        "20241003_a9a46356/rocky-9.3-x86_64.qcow2.xz",
+        "20241003_a9a46356/rocky-9.3-arm64.qcow2.xz",
+    ),
+    ("ubuntu_16.04", "20241003_a9a46356/ubuntu-16.04-x86_64.qcow2.xz", ""),
+    (
+        "ubuntu_18.04",
+        "20241003_a9a46356/ubuntu-18.04-x86_64.qcow2.xz",
+        "20241003_a9a46356/ubuntu-18.04-arm64.qcow2.xz",
+    ),
+    (
+        "ubuntu_20.04",
+        "20241003_a9a46356/ubuntu-20.04-x86_64.qcow2.xz",
+        "20241003_a9a46356/ubuntu-20.04-arm64.qcow2.xz",
+    ),
+    (
+        "ubuntu_22.04",
+        "20241003_a9a46356/ubuntu-22.04-x86_64.qcow2.xz",
+        "20241003_a9a46356/ubuntu-22.04-arm64.qcow2.xz",
+    ),
+    (
+        "ubuntu_23.10",
+        "20241003_a9a46356/ubuntu-23.10-x86_64.qcow2.xz",
+        "20241003_a9a46356/ubuntu-23.10-arm64.qcow2.xz",
+    ),
+    (
+        "ubuntu_24.04",
+        "20241003_a9a46356/ubuntu-24.04-x86_64.qcow2.xz",
+        "20241003_a9a46356/ubuntu-24.04-arm64.qcow2.xz",
+    ),
+    (
+        "ubuntu_24.10",
+        "20241028_31340374/ubuntu-24.10-x86_64.qcow2.xz",
+        "20241028_31340374/ubuntu-24.10-arm64.qcow2.xz",
+    ),
+    (
+        "opensuse_15.3",
+        "20241003_a9a46356/opensuse-15.3-x86_64.qcow2.xz",
+        "20241003_a9a46356/opensuse-15.3-arm64.qcow2.xz",
+    ),
+    (
+        "opensuse_15.5",
+        "20241003_a9a46356/opensuse-15.5-x86_64.qcow2.xz",
+        "20241003_a9a46356/opensuse-15.5-arm64.qcow2.xz",
+    ),
+    (
+        "suse_12.5",
+        "20241003_a9a46356/suse-12.5-x86_64.qcow2.xz",
+        "20241003_a9a46356/suse-12.5-arm64.qcow2.xz",
+    ),
+];
+
 fn refused(text: &str) -> String {
     Catalogue::parse(&[("c.toml", text)]).unwrap_err().to_string()
 }
@@ -99,14 +227,51 @@ fn every_published_platform_is_known_with_its_kernel_and_image() {
 }
 
 #[test]
+fn every_published_image_has_its_url_and_checksum() {
+    let catalogue = Catalogue::embedded().unwrap();
+    let base = "https://dd-agent-omnibus.s3.amazonaws.com/kernel-version-testing/rootfs";
+    for (id, x86, arm) in IMAGES {
+        for (arch, file) in
+            [(Arch::X86_64, x86), (Arch::Arm64, arm)].into_iter().filter(|(_, file)| !file.is_empty())
+        {
+            let sources = &catalogue.platform(id).unwrap().variants[&arch].sources;
+            let published = sources.iter().find_map(|source| match source {
+                Source::Published(image) => Some(image),
+                _ => None,
+            });
+            let image = published.unwrap();
+            assert_eq!(image.url, format!("{base}/{file}"), "{id} {arch}");
+            assert_eq!(image.checksum(), format!("{base}/{file}.sum"), "{id} {arch}");
+            assert!(file.starts_with(&image.version), "{id} {arch}");
+        }
+    }
+}
+
+#[test]
+fn every_later_platform_is_known_by_name() {
+    let catalogue = Catalogue::embedded().unwrap();
+    for id in ["rocky_8.4", "rocky_9.4", "ubuntu_25.04", "ubuntu_25.10", "ubuntu_26.04", "amazon_6.12"] {
+        assert!(catalogue.platform(id).is_some(), "{id}");
+    }
+}
+
+#[test]
 fn platforms_answer_to_ids_and_aliases() {
     let catalogue = Catalogue::embedded().unwrap();
     for (name, id) in [
+        ("stretch", "debian_9"),
+        ("buster", "debian_10"),
         ("bullseye", "debian_11"),
+        ("bookworm", "debian_12"),
         ("debian12", "debian_12"),
         ("trixie", "debian_13"),
         ("sid", "debian_sid"),
+        ("xenial", "ubuntu_16.04"),
+        ("bionic", "ubuntu_18.04"),
+        ("focal", "ubuntu_20.04"),
         ("jammy", "ubuntu_22.04"),
+        ("mantic", "ubuntu_23.10"),
+        ("noble", "ubuntu_24.04"),
         ("ubuntu_2204", "ubuntu_22.04"),
         ("oracular", "ubuntu_24.10"),
         ("resolute", "ubuntu_26.04"),

@@ -1,5 +1,7 @@
 //! From a matrix to its cells.
 
+use std::collections::HashSet;
+
 use kmt_reporters::event::{Arch, CellId, Location};
 use toml::Spanned;
 
@@ -8,7 +10,15 @@ use super::super::select;
 use super::super::spec::{self, Recipe, Resolved};
 use super::super::version::{Version, VersionReq};
 use super::super::{Cell, Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
-use super::layer::{Exclude, Layer, Where};
+use super::layer::{Exclude, Layer, Names, Where};
+use super::sets::{SetOfCells, set_named};
+
+/// Cells in their order, each once.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) all: Vec<Resolved>,
+    ids: HashSet<CellId>,
+}
 
 /// What a layer adds to the cells, with what it takes for granted.
 pub(super) struct Expansion<'a> {
@@ -22,7 +32,7 @@ pub(super) struct Expansion<'a> {
 
 impl Expansion<'_> {
     /// Adds the cells of a layer.
-    pub(super) fn add(&self, layer: &Layer, cells: &mut Vec<Resolved>) -> Result<(), Complaint> {
+    pub(super) fn add(&self, layer: &Layer, cells: &mut Found) -> Result<(), Complaint> {
         for text in &layer.file.vms {
             let resolved = self.vm(layer, text)?;
             self.sized(layer, text, &resolved, cells)?;
@@ -57,7 +67,7 @@ impl Expansion<'_> {
         layer: &Layer,
         place: &Spanned<T>,
         resolved: &Resolved,
-        cells: &mut Vec<Resolved>,
+        cells: &mut Found,
     ) -> Result<(), Complaint> {
         for vcpu in &self.vcpus {
             for memory in &self.memories {
@@ -67,11 +77,12 @@ impl Expansion<'_> {
                 if (*vcpu, *memory) != (DEFAULT_VCPU, DEFAULT_MEMORY_MIB) {
                     cell.id.size = Some((*vcpu, *memory));
                 }
-                if cells.iter().any(|known| known.cell.id == resolved.cell.id) {
+                if !cells.ids.insert(resolved.cell.id.clone()) {
                     let what = format!("cell `{}` is there twice", resolved.cell.id);
-                    return Err(layer.complain(place.span(), &what));
+                    let complaint = layer.complain(place.span(), &what);
+                    return Err(complaint.hint("a machine is named once, whatever its spelling; lists of `vcpu` and `memory` make several cells of it"));
                 }
-                cells.push(resolved);
+                cells.all.push(resolved);
             }
         }
         Ok(())
@@ -142,18 +153,40 @@ impl Expansion<'_> {
         let mut customs = if names.is_empty() { Customs::Wanted } else { Customs::Unwanted };
         let mut rows: Vec<&Platform> = Vec::new();
         for name in names {
-            if name.get_ref() == "custom" {
-                customs = Customs::Wanted;
-                continue;
-            }
-            let of = rows_of(name.get_ref(), self.catalogue).map_err(|other| layer.pass_on(name, other))?;
-            for row in of {
-                if !rows.iter().any(|known| known.id == row.id) {
-                    rows.push(row);
-                }
-            }
+            self.name(name.get_ref(), &mut rows, &mut customs).map_err(|other| layer.pass_on(name, other))?;
         }
         Ok((rows, customs))
+    }
+
+    /// The same of a list.
+    fn of_names(
+        &self,
+        layer: &Layer,
+        names: &Spanned<Names>,
+    ) -> Result<(Vec<&Platform>, Customs), Complaint> {
+        let (mut rows, mut customs) = (Vec::new(), Customs::Unwanted);
+        for name in names.get_ref().all() {
+            self.name(name, &mut rows, &mut customs).map_err(|other| layer.pass_on(names, other))?;
+        }
+        Ok((rows, customs))
+    }
+
+    fn name<'s>(
+        &'s self,
+        name: &str,
+        rows: &mut Vec<&'s Platform>,
+        customs: &mut Customs,
+    ) -> Result<(), Complaint> {
+        if name == "custom" {
+            *customs = Customs::Wanted;
+            return Ok(());
+        }
+        for row in rows_of(name, self.catalogue)? {
+            if !rows.iter().any(|known| known.id == row.id) {
+                rows.push(row);
+            }
+        }
+        Ok(())
     }
 
     /// Leaves out what a row excludes.
@@ -161,6 +194,7 @@ impl Expansion<'_> {
         &self,
         layer: &Layer,
         row: &Spanned<Exclude>,
+        sets: &[SetOfCells<'_>],
         cells: &mut Vec<Resolved>,
     ) -> Result<(), Complaint> {
         let written = row.get_ref();
@@ -169,32 +203,27 @@ impl Expansion<'_> {
             return Err(complaint.hint("`reason = \"…\"`: who reads the matrix later will ask"));
         }
         let vm = written.vm.as_ref().map(|text| self.vm(layer, text)).transpose()?;
-        let rows = match &written.distro {
-            Some(name) if name.get_ref() == "custom" => None,
-            Some(name) => {
-                let rows = rows_of(name.get_ref(), self.catalogue);
-                Some(rows.map_err(|other| layer.pass_on(name, other))?)
-            }
-            None => None,
-        };
-        let custom = written.distro.as_ref().is_some_and(|name| name.get_ref() == "custom");
+        let named = written.distro.as_ref().map(|names| self.of_names(layer, names)).transpose()?;
         let kernel = written.kernel.as_ref().map(|text| comparison(layer, text)).transpose()?;
         let arch = written.arch.as_ref().map(|text| layer.arch(text)).transpose()?;
-        if vm.is_none() && written.distro.is_none() && kernel.is_none() && arch.is_none() {
-            return Err(
-                layer.complain(row.span(), "an exclusion says which cells: `vm`, `distro`, `kernel`, `arch`")
-            );
+        let set = written.set.as_ref().map(|name| set_named(layer, name, sets)).transpose()?;
+        if vm.is_none() && written.distro.is_none() && kernel.is_none() && arch.is_none() && set.is_none() {
+            let what = "an exclusion says which cells: `vm`, `distro`, `kernel`, `arch`, `set`";
+            return Err(layer.complain(row.span(), what));
         }
         let meant = |id: &CellId| {
             let here = |vm: &Resolved| CellId { size: None, set: None, ..id.clone() } == vm.cell.id;
             let version = Version::of(&id.kernel);
             vm.as_ref().is_none_or(here)
-                && rows.as_ref().is_none_or(|rows| rows.iter().any(|row| row.id == id.platform))
-                && (!custom || Recipe::of(id) == Recipe::Custom)
+                && named.as_ref().is_none_or(|(rows, customs)| match Recipe::of(id) {
+                    Recipe::Custom => *customs == Customs::Wanted,
+                    Recipe::Distro => rows.iter().any(|row| row.id == id.platform),
+                })
                 && kernel
                     .as_ref()
                     .is_none_or(|req| version.as_ref().is_some_and(|version| req.matches(version)))
                 && arch.is_none_or(|arch| id.arch == arch)
+                && set.is_none_or(|set| id.set.as_deref() == Some(set))
         };
         let before = cells.len();
         cells.retain(|resolved| !meant(&resolved.cell.id));
@@ -236,10 +265,14 @@ fn one_of(
     size: Option<&Spanned<u32>>,
     check: fn(u32) -> Result<u32, String>,
 ) -> Result<Option<u32>, Complaint> {
-    let checked =
-        |size: &Spanned<u32>| check(*size.get_ref()).map_err(|what| layer.complain(size.span(), &what));
+    let checked = |size: &Spanned<u32>| {
+        check(*size.get_ref()).map_err(|what| layer.complain(size.span(), &what).hint(SIZES))
+    };
     size.map(checked).transpose()
 }
+
+/// How sizes are written.
+pub(super) const SIZES: &str = "`vcpu = 4`, `memory = 8192` (MiB), or lists of them";
 
 /// A number of processors that can be.
 pub(super) fn vcpu(vcpu: u32) -> Result<u32, String> {

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use kmt_reporters::event::Arch;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::{Complaint, spec};
+use super::super::{Complaint, place, spec};
+use super::sets::WrittenSet;
 use crate::error::unknown_key;
 use crate::external::hypervisor::GuestNetwork;
 use crate::settings::file::parse_duration;
 
 /// Largest file, bytes.
 const LARGEST: usize = 1 << 20;
+
+/// Where it is written what a matrix may say.
+const SCHEMA: &str = "`matrices/matrix.schema.json`";
 
 /// Longest line of a message, characters.
 const LONGEST_LINE: usize = 300;
@@ -27,12 +32,14 @@ pub(super) struct Layer {
     pub(super) file: Written,
 }
 
-/// The keys of a matrix file.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// A matrix of kmt-run: which machines there are, and what is tested in them.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "Matrix")]
 pub(super) struct Written {
     /// Files that this one builds on, relative to it.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(super) extends: Vec<Spanned<String>>,
     /// Repository under test, relative to the file.
     pub(super) root: Option<String>,
@@ -40,18 +47,24 @@ pub(super) struct Written {
     pub(super) component: Option<String>,
     /// Machines in the short form.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(super) vms: Vec<Spanned<String>>,
     /// Every combination of these is a cell.
+    #[schemars(with = "Option<Axes>")]
     pub(super) axes: Option<Spanned<Axes>>,
     /// Cells that come besides.
     #[serde(default)]
+    #[schemars(with = "Vec<Include>")]
     pub(super) include: Vec<Spanned<Include>>,
     /// Cells that do not.
     #[serde(default)]
+    #[schemars(with = "Vec<Exclude>")]
     pub(super) exclude: Vec<Spanned<Exclude>>,
     /// Virtual processors of each machine; a list makes a cell of each.
+    #[schemars(with = "Option<Sizes>")]
     pub(super) vcpu: Option<Spanned<Sizes>>,
     /// Memory of each machine, MiB; a list makes a cell of each.
+    #[schemars(with = "Option<Sizes>")]
     pub(super) memory: Option<Spanned<Sizes>>,
     /// What the guests' network reaches.
     pub(super) network: Option<GuestNetwork>,
@@ -62,21 +75,29 @@ pub(super) struct Written {
     pub(super) env: BTreeMap<String, String>,
     /// Longest time of packages by pattern; the longest pattern that matches wins.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub(super) timeouts: BTreeMap<String, Spanned<String>>,
+    /// Parts of the suite by name: every cell comes once with each.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, WrittenSet>")]
+    pub(super) test_sets: BTreeMap<String, Spanned<WrittenSet>>,
 }
 
 /// What is combined.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Axes {
     /// Distributions, platforms, `custom`.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(super) distro: Vec<Spanned<String>>,
     /// Comparisons; one of them must hold.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(super) kernel: Vec<Spanned<String>>,
     /// Architectures; this machine's where there is none.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub(super) arch: Vec<Spanned<String>>,
     /// Where the machines are.
     #[serde(default, rename = "where")]
@@ -84,7 +105,7 @@ pub(super) struct Axes {
 }
 
 /// Where the machines of axes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Where {
     /// On this box; what is of another architecture is emulated.
@@ -97,35 +118,63 @@ pub(super) enum Where {
 }
 
 /// A cell that comes besides.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Include {
     /// The machine in the short form.
+    #[schemars(with = "String")]
     pub(super) vm: Spanned<String>,
     /// Its processors.
+    #[schemars(with = "Option<u32>")]
     pub(super) vcpu: Option<Spanned<u32>>,
     /// Its memory, MiB.
+    #[schemars(with = "Option<u32>")]
     pub(super) memory: Option<Spanned<u32>>,
 }
 
 /// Cells that do not come: those for which all that is said holds.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Exclude {
     /// A machine in the short form.
+    #[schemars(with = "Option<String>")]
     pub(super) vm: Option<Spanned<String>>,
-    /// A distribution or platform, or `custom`.
-    pub(super) distro: Option<Spanned<String>>,
+    /// Distributions or platforms, or `custom`.
+    #[schemars(with = "Option<Names>")]
+    pub(super) distro: Option<Spanned<Names>>,
     /// A comparison.
+    #[schemars(with = "Option<String>")]
     pub(super) kernel: Option<Spanned<String>>,
     /// An architecture.
+    #[schemars(with = "Option<String>")]
     pub(super) arch: Option<Spanned<String>>,
+    /// A test set.
+    #[schemars(with = "Option<String>")]
+    pub(super) set: Option<Spanned<String>>,
     /// Why.
+    #[schemars(with = "String")]
     pub(super) reason: Option<Spanned<String>>,
 }
 
+/// One name, or several.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a name, or a list of names")]
+pub(super) enum Names {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Names {
+    pub(super) fn all(&self) -> &[String] {
+        match self {
+            Names::One(name) => std::slice::from_ref(name),
+            Names::Several(names) => names,
+        }
+    }
+}
+
 /// One size, or several.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a number, or a list of numbers")]
 pub(super) enum Sizes {
     One(u32),
@@ -160,7 +209,7 @@ impl Layer {
                 Complaint::new(format!("`{name}` is not a valid matrix\n{}", shortened(words.trim_end())));
             match unknown_key(error.message()) {
                 Some(near) => complaint.hint(format!("did you mean `{near}`?")),
-                None => complaint,
+                None => complaint.hint(format!("the keys and their types: {SCHEMA}")),
             }
         })?;
         Ok(Layer { name: name.to_owned(), text: text.to_owned(), file })
@@ -168,21 +217,7 @@ impl Layer {
 
     /// A complaint about a place in it.
     pub(super) fn complain(&self, at: Range<usize>, what: &str) -> Complaint {
-        let before = &self.text[..at.start.min(self.text.len())];
-        let line = before.matches('\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = self.text[start..before.len()].chars().count();
-        let whole = self.text[start..].lines().next().unwrap_or_default();
-        let end = at.end.min(start + whole.len()).max(before.len());
-        let marks = "^".repeat(self.text[before.len()..end].chars().count().max(1));
-        let margin = " ".repeat(line.to_string().len());
-        Complaint::new(format!(
-            "`{}` line {line}, column {}: {what}\n{margin} |\n{line} | {}\n{margin} | {}{marks}",
-            self.name,
-            column + 1,
-            kmt_reporters::escape(whole),
-            " ".repeat(column),
-        ))
+        place::complain(&self.name, &self.text, at, what)
     }
 
     /// The same about what somebody else complains of; his marks are left out, ours are there.
@@ -201,7 +236,9 @@ impl Layer {
     /// Timeouts by pattern.
     pub(super) fn timeouts(&self) -> Result<BTreeMap<String, std::time::Duration>, Complaint> {
         let one = |(pattern, word): (&String, &Spanned<String>)| {
-            let time = parse_duration(word.get_ref()).map_err(|what| self.complain(word.span(), &what))?;
+            let time = parse_duration(word.get_ref()).map_err(|what| {
+                self.complain(word.span(), &what).hint("`timeouts.\"./pkg/...\" = \"5m\"`")
+            })?;
             Ok((pattern.clone(), time))
         };
         self.file.timeouts.iter().map(one).collect()

@@ -5,6 +5,7 @@
 
 mod expand;
 mod layer;
+mod sets;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -14,11 +15,13 @@ use kmt_reporters::event::Arch;
 use toml::Spanned;
 
 use super::catalogue::Catalogue;
+use super::sets::TestSets;
 use super::spec::Resolved;
 use super::{Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
 use crate::external::hypervisor::GuestNetwork;
-use expand::Expansion;
-use layer::{Layer, Sizes};
+use expand::{Expansion, Found};
+use layer::{Exclude, Layer, Sizes, Written};
+use sets::SetOfCells;
 
 /// Files that build on one another.
 const DEPTH: usize = 16;
@@ -38,7 +41,21 @@ pub struct MatrixFile {
     pub env: BTreeMap<String, String>,
     /// Longest time of packages by pattern, over the component's.
     pub timeouts: BTreeMap<String, Duration>,
+    /// Parts of the suite; every cell comes once with each.
+    pub sets: TestSets,
+    /// Where a set says which cells have it: number of the layer, expression.
+    having: BTreeMap<String, (usize, Option<Spanned<String>>)>,
     layers: Vec<Layer>,
+}
+
+/// Where files that a file names are looked for.
+const RELATIVE: &str = "it is looked for beside the file that names it";
+
+/// Which rows of `[[exclude]]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RowsWith {
+    NoSet,
+    ASet,
 }
 
 /// Reads the text of a file.
@@ -84,15 +101,15 @@ impl MatrixFile {
                 return Err(complaint.hint(format!("{} -> {}", names.join(" -> "), other.display())));
             }
             // Its own faults are told as its own; that it cannot be read is this file's.
-            let text = read(&other).map_err(|unread| layer.pass_on(name, unread))?;
+            let text = read(&other).map_err(|unread| layer.pass_on(name, unread).hint(RELATIVE))?;
             let known = |path: &Path| if path == other { Ok(text.clone()) } else { read(path) };
             self.take(&other, &known, chain)?;
         }
         chain.pop();
-        self.merge(layer, folder)
+        self.merge(layer, folder, read)
     }
 
-    fn merge(&mut self, layer: Layer, folder: &Path) -> Result<(), Complaint> {
+    fn merge(&mut self, layer: Layer, folder: &Path, read: Read<'_>) -> Result<(), Complaint> {
         let file = &layer.file;
         if let Some(root) = &file.root {
             self.root = Some(folder.join(root));
@@ -106,8 +123,18 @@ impl MatrixFile {
         }
         self.env.extend(file.env.clone());
         self.timeouts.extend(layer.timeouts()?);
+        for (name, set) in layer.test_sets(folder, read)? {
+            let cells = file.test_sets[&name].get_ref().cells.clone();
+            self.having.insert(name.clone(), (self.layers.len(), cells));
+            self.sets.insert(&name, set);
+        }
         self.layers.push(layer);
         Ok(())
+    }
+
+    /// What a matrix file may say, as a JSON Schema. `matrices/matrix.schema.json` is this, for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Written).to_value()
     }
 
     /// The cells, in the order of the files.
@@ -123,16 +150,40 @@ impl MatrixFile {
             vcpus: vcpus.unwrap_or_else(|| vec![DEFAULT_VCPU]),
             memories: memories.unwrap_or_else(|| vec![DEFAULT_MEMORY_MIB]),
         };
-        let mut cells: Vec<Resolved> = Vec::new();
+        let mut cells = Found::default();
         for layer in &self.layers {
             expansion.add(layer, &mut cells)?;
         }
+        let sets: Vec<SetOfCells<'_>> = self
+            .having
+            .iter()
+            .map(|(name, (layer, cells))| {
+                SetOfCells::new(name, &self.layers[*layer], cells.as_ref(), catalogue)
+            })
+            .collect::<Result<_, _>>()?;
+        let mut cells = cells.all;
+        // What a row leaves out of every set needs none.
+        self.exclude(&expansion, &sets, RowsWith::NoSet, &mut cells)?;
+        let mut cells = sets::times(cells, &sets)?;
+        self.exclude(&expansion, &sets, RowsWith::ASet, &mut cells)?;
+        Ok(cells)
+    }
+
+    fn exclude(
+        &self,
+        expansion: &Expansion<'_>,
+        sets: &[SetOfCells<'_>],
+        with: RowsWith,
+        cells: &mut Vec<Resolved>,
+    ) -> Result<(), Complaint> {
         for layer in &self.layers {
-            for row in &layer.file.exclude {
-                expansion.exclude(layer, row, &mut cells)?;
+            let rows = layer.file.exclude.iter();
+            let meant = |row: &&Spanned<Exclude>| row.get_ref().set.is_some() == (with == RowsWith::ASet);
+            for row in rows.filter(meant) {
+                expansion.exclude(layer, row, sets, cells)?;
             }
         }
-        Ok(cells)
+        Ok(())
     }
 
     /// The sizes that the last layer with any says, checked.
@@ -147,10 +198,12 @@ impl MatrixFile {
         };
         let all = sizes.get_ref().all();
         if all.is_empty() {
-            return Err(layer.complain(sizes.span(), "an empty list of sizes makes no cell"));
+            return Err(layer
+                .complain(sizes.span(), "an empty list of sizes makes no cell")
+                .hint(expand::SIZES));
         }
         let checked = all.iter().map(|size| check(*size)).collect::<Result<Vec<_>, _>>();
-        checked.map(Some).map_err(|what| layer.complain(sizes.span(), &what))
+        checked.map(Some).map_err(|what| layer.complain(sizes.span(), &what).hint(expand::SIZES))
     }
 }
 

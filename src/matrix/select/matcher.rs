@@ -60,8 +60,9 @@ enum Kind {
 }
 
 impl PackagePattern {
-    /// Reads what `go` would read.
+    /// Reads what `go` would read; `*` is every package, as `./...` is.
     pub fn of_go(text: &str) -> PackagePattern {
+        let text = if text == "*" { "..." } else { text };
         let path = text.trim_start_matches("./").trim_end_matches('/');
         match path.strip_suffix("...") {
             Some(above) => PackagePattern(Kind::Below(above.trim_end_matches('/').to_owned())),
@@ -72,6 +73,16 @@ impl PackagePattern {
     /// Whatever the matcher matches.
     pub(super) fn matching(matcher: Matcher) -> PackagePattern {
         PackagePattern(Kind::Matcher(matcher))
+    }
+
+    /// How much it says: of several that match a package, the one with the most decides. A path itself says more
+    /// than all below it.
+    pub fn weight(&self) -> (usize, bool) {
+        match &self.0 {
+            Kind::Matcher(Matcher::Equal(path)) => (path.len(), true),
+            Kind::Matcher(_) => (0, false),
+            Kind::Below(above) => (above.len(), false),
+        }
     }
 
     /// Whether it means the package of that path, such as `pkg/ebpf`.

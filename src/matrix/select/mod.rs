@@ -117,6 +117,11 @@ impl Expression {
         Ok(Expression { root })
     }
 
+    /// Whether it speaks of packages or tests, which no cell decides.
+    pub fn is_about_tests(&self) -> bool {
+        self.root.any(&|predicate| matches!(predicate, Predicate::Package(_) | Predicate::Test(_)))
+    }
+
     /// What is left to decide in a cell; `None` where nothing of it is wanted.
     pub fn in_cell(&self, cell: &Cell) -> Option<Expression> {
         self.given(&|predicate| predicate.of_cell(cell))
@@ -160,6 +165,16 @@ fn either(parts: impl Iterator<Item = Result<Node, Complaint>>) -> Result<Option
 }
 
 impl Node {
+    /// Whether such a predicate is in it.
+    fn any(&self, is: &dyn Fn(&Predicate) -> bool) -> bool {
+        match self {
+            Node::Is(predicate) => is(predicate),
+            Node::Always(_) => false,
+            Node::Not(inner) => inner.any(is),
+            Node::And(a, b) | Node::Or(a, b) => a.any(is) || b.any(is),
+        }
+    }
+
     /// With what is known put in, and what follows from it.
     fn given(&self, known: &dyn Fn(&Predicate) -> Option<bool>) -> Node {
         let node = match self {

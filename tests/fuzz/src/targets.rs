@@ -6,14 +6,20 @@ use std::sync::OnceLock;
 use kmt_reporters::event::Arch;
 use kmt_run::matrix::select::Expression;
 use kmt_run::matrix::vmsets::VmSets;
-use kmt_run::matrix::{Catalogue, Complaint, MatrixFile, spec};
+use kmt_run::matrix::{Catalogue, Complaint, MatrixFile, sets, spec};
+use kmt_run::run::filter::Filter;
 
 /// A function that any bytes may be given to.
 pub type Target = fn(&[u8]);
 
 /// Every target.
-pub const ALL: [(&str, Target); 4] =
-    [("matrix", matrix), ("short_form", short_form), ("filter", filter), ("vmsets", vmsets)];
+pub const ALL: [(&str, Target); 5] = [
+    ("matrix", matrix),
+    ("short_form", short_form),
+    ("filter", filter),
+    ("vmsets", vmsets),
+    ("run_config", run_config),
+];
 
 fn catalogue() -> &'static Catalogue {
     static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
@@ -60,4 +66,16 @@ pub fn vmsets(data: &[u8]) {
     let Ok(cells) = sets.expand(catalogue(), Arch::X86_64) else { return };
     let cells: Vec<_> = cells.into_iter().map(|resolved| resolved.cell).collect();
     VmSets::of(&cells, catalogue(), Arch::X86_64).expect("what was read can be written");
+}
+
+/// A run config of the former tool; what it chooses of a package, Go can be told.
+pub fn run_config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(set) = sets::json::parse("r.json", text) else { return };
+    if let Some(rule) = set.rule_of("pkg/a") {
+        let chosen = rule.tests();
+        for pattern in chosen.run.iter().chain(&chosen.skip) {
+            Filter::parse(pattern).expect("each part was read alone");
+        }
+    }
 }

@@ -1,0 +1,98 @@
+//! The causes of a recorded run.
+
+use super::Finding;
+use super::boot::{Classifier, Ended, Facts};
+use crate::event::{BootPhase, CellId, LossEvidence, OutputRef};
+use crate::model::{BootFailure, Loss, Run};
+use crate::output::OutputSource;
+
+/// Bytes of a console that are read at once.
+const PIECE: u64 = 1 << 20;
+
+/// A machine that failed, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// The cell it was for.
+    pub cell: CellId,
+    /// Machine id.
+    pub machine: String,
+    /// The cause.
+    pub finding: Finding,
+}
+
+/// Why each machine of a run failed that did not come up or was lost, in the order of the cells. The whole console is
+/// read where the run directory has it, else the lines that the events carry.
+pub fn explain(run: &Run, output: &dyn OutputSource) -> Vec<Explained> {
+    let accelerator = run.accelerators.values().next().cloned();
+    let mut explained = Vec::new();
+    for cell in &run.cells {
+        let failed = cell.boot_failures.iter().map(|it| (&it.machine, &it.excerpt, facts_of_boot(it)));
+        let lost = cell.losses.iter().map(|it| (&it.machine, &it.excerpt, facts_of_loss(it)));
+        for (machine, excerpt, mut facts) in failed.chain(lost) {
+            facts.accelerator.clone_from(&accelerator);
+            let finding = console(machine, excerpt, output).finding(&facts);
+            explained.extend(finding.map(|finding| Explained {
+                cell: cell.id.clone(),
+                machine: machine.clone(),
+                finding,
+            }));
+        }
+    }
+    explained
+}
+
+/// The cause of one failed boot, by what its event carries: live, before anything was kept.
+pub fn explain_boot(failure: &BootFailure) -> Option<Finding> {
+    from_lines(&failure.excerpt).finding(&facts_of_boot(failure))
+}
+
+fn facts_of_boot(failure: &BootFailure) -> Facts {
+    let message = failure.message.clone();
+    let mut facts = Facts {
+        phase: failure.phase,
+        elapsed_ms: Some(failure.duration_ms),
+        ended: Ended::Deadline,
+        ..Facts::default()
+    };
+    if failure.phase <= Some(BootPhase::Defined) {
+        facts.ended = Ended::Refused;
+        facts.hypervisor = Some(message);
+    } else if message.starts_with("QEMU ended") || message.starts_with("the kernel panicked") {
+        facts.ended = Ended::QemuGone;
+    } else if !message.starts_with("no progress for ") {
+        facts.contact = Some(message);
+    }
+    facts
+}
+
+fn facts_of_loss(loss: &Loss) -> Facts {
+    let ended = match loss.seen {
+        LossEvidence::QemuGone => Ended::QemuGone,
+        LossEvidence::Panic | LossEvidence::Silent => Ended::Lost,
+    };
+    Facts { ended, phase: Some(BootPhase::Ready), ..Facts::default() }
+}
+
+fn from_lines(lines: &[String]) -> Classifier {
+    let mut classifier = Classifier::new();
+    for line in lines {
+        classifier.push(line.as_bytes());
+        classifier.push(b"\n");
+    }
+    classifier
+}
+
+/// The console in the run directory, or the lines that are known.
+fn console(machine: &str, excerpt: &[String], output: &dyn OutputSource) -> Classifier {
+    let file = format!("machines/{machine}/console.log");
+    let mut classifier = Classifier::new();
+    let mut offset = 0;
+    while let Ok(piece) = output.read(&OutputRef { file: file.clone(), offset, length: PIECE }) {
+        classifier.push(&piece);
+        offset += piece.len() as u64;
+        if (piece.len() as u64) < PIECE {
+            break;
+        }
+    }
+    if offset == 0 { from_lines(excerpt) } else { classifier }
+}

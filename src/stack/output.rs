@@ -1,0 +1,72 @@
+//! `stack.output`: the machines in the former tool's schema, for scripts that read it. One line of JSON, keyed by
+//! host: `local`, `x86_64`, `arm64`. `ssh-port` is new there: machines here share the address of this host.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kmt_reporters::event::Location;
+use serde_json::{Value, json};
+
+use super::alias::{place, tag};
+use super::{MachineRecord, Progress, StackRecord, write_atomically};
+use crate::error::Result;
+use crate::matrix::spec::Recipe;
+
+/// Name of the file, beside `stack.json`.
+const FILE: &str = "stack.output";
+
+/// Rewrites the file from the record.
+pub(super) fn write(folder: &Path, record: &StackRecord) -> Result<()> {
+    write_atomically(&folder.join(FILE), format!("{}\n", output(folder, record)).as_bytes())
+}
+
+/// Machines that are ready. Those of remote hosts are left out: their hosts are not in the record.
+fn output(folder: &Path, record: &StackRecord) -> Value {
+    let mut hosts: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    let ready = record.machines.values().filter(|machine| machine.progress == Progress::Ready);
+    for machine in ready.filter(|machine| machine.cell.location == Location::Local) {
+        hosts.entry(place(&machine.cell)).or_default().push(microvm(folder, machine));
+    }
+    hosts.into_iter().map(|(host, microvms)| (host, json!({ "ip": host, "microvms": microvms }))).collect()
+}
+
+fn microvm(folder: &Path, machine: &MachineRecord) -> Value {
+    let (place, tag) = (place(&machine.cell), tag(&machine.cell));
+    let set = machine.cell.set.as_deref().unwrap_or("default");
+    let tags = [format!("{}_{place}", Recipe::of(&machine.cell).as_str()), set.to_owned()];
+    let id = format!("{place}-{tag}-{}-ddvm-{}-{}", tags.join("-"), machine.vcpu, machine.memory_mib);
+    json!({
+        "id": id, "ip": "127.0.0.1", "tag": tag, "vmset-tags": tags,
+        "ssh-key-path": super::keys::login_key(folder), "gdb-port": 0, "ssh-port": machine.port,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_former_schema_is_kept() {
+        let mut record = StackRecord::new("demo", Path::new("/r"));
+        for cell in ["debian_12/6.1/x86_64", "custom/6.12/x86_64+cws", "debian_13/6.12/x86_64"] {
+            record.add(&cell.parse().unwrap(), 4, 8192, 40001);
+        }
+        for machine in record.machines.values_mut().filter(|machine| machine.cell.platform != "debian_13") {
+            machine.progress = Progress::Ready;
+        }
+        let wanted = json!({ "local": { "ip": "local", "microvms": [
+            {
+                "id": "local-6.12-custom_local-cws-ddvm-4-8192", "ip": "127.0.0.1", "tag": "6.12",
+                "vmset-tags": ["custom_local", "cws"], "ssh-key-path": "/s/keys/id_ed25519", "gdb-port": 0,
+                "ssh-port": 40001,
+            },
+            {
+                "id": "local-debian_12-distro_local-default-ddvm-4-8192", "ip": "127.0.0.1", "tag": "debian_12",
+                "vmset-tags": ["distro_local", "default"], "ssh-key-path": "/s/keys/id_ed25519", "gdb-port": 0,
+                "ssh-port": 40001,
+            },
+        ] } });
+        assert_eq!(output(Path::new("/s"), &record), wanted);
+        assert_eq!(output(Path::new("/s"), &StackRecord::new("empty", Path::new("/r"))), json!({}));
+    }
+}
