@@ -5,6 +5,7 @@
 
 pub mod former;
 mod reach;
+pub mod report;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
+use crate::matrix::file::Where;
 pub use reach::{Place, Reach};
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
@@ -48,6 +50,9 @@ pub enum Command {
     Build(Build),
     /// Remove what was built here.
     Clean(Clean),
+    /// Tell a recorded run again, compare two, or make one a file to take elsewhere.
+    #[command(visible_alias = "show-last-test-results")]
+    Report(report::Report),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.
@@ -87,6 +92,11 @@ pub struct Selection {
     /// matrix: only these of it.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub vms: Vec<String>,
+
+    /// Where the machines of a matrix's axes are, instead of what it says: local, remote, or auto (local where this
+    /// machine has the architecture).
+    #[arg(long = "where", value_name = "PLACE", value_parser = parse_where, requires = "matrix", help_heading = "Selection")]
+    pub place: Option<Where>,
 
     /// Only cells of these distributions.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Selection")]
@@ -289,6 +299,16 @@ pub struct Ls {
     /// (what to type) and `image`: `present`, `buildable`, `elsewhere` (published) or `unavailable`.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+}
+
+/// Where machines of axes are.
+fn parse_where(text: &str) -> Result<Where, String> {
+    match text {
+        "local" => Ok(Where::Local),
+        "remote" => Ok(Where::Remote),
+        "auto" => Ok(Where::Auto),
+        _ => Err("machines are local, remote or auto".to_owned()),
+    }
 }
 
 /// An architecture by any of its names.

@@ -14,6 +14,7 @@ mod ls;
 mod plan;
 mod preflight;
 mod reach;
+mod report;
 mod reports;
 mod run;
 mod signals;
@@ -43,6 +44,7 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Plan(args) => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Run(args) => run::run(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
+        Command::Report(args) => report::report(&args),
         Command::Ls(args) => ls::ls(&args, &wishes, open),
         Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,

@@ -48,7 +48,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
 
     let masks = preflight::masks(args);
     let show = |folder: &Path| reports::show(args, &masks, folder);
-    let record = Arc::new(Record::create(&source.settings.home, show)?);
+    let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &plan, &cells);
     let (done, built) = watch::channel(Built::new());
@@ -80,9 +80,9 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    record.emit(Event::RunFinished { why: end(&cancelled) });
+    end(&record, &stack, &cancelled);
     reports.write()?;
-    reports.farewell(&source, &stack);
+    reports.farewell();
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
@@ -91,8 +91,15 @@ fn images(source: &Source, world: &World) -> ImageStore {
     ImageStore::new(home.images(), home.cache(), world.debian.clone())
 }
 
-fn end(cancelled: &watch::Receiver<bool>) -> RunEnd {
-    if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed }
+/// The last facts: which machines stay, and why the run ended.
+fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
+    if let Ok(kept) = stack.record()
+        && !kept.machines.is_empty()
+    {
+        record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
+    }
+    let why = if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed };
+    record.emit(Event::RunFinished { why });
 }
 
 /// What a build came to: nothing where it failed, or where nobody wants it any more.
@@ -167,6 +174,7 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
         component: source.component_name.clone(),
         stack: source.stack.clone(),
         test_failure_exit_code: source.settings.test_failure_exit_code(),
+        root: source.settings.root.value.display().to_string(),
     });
     for notice in source.notices.iter().chain(&host.notices) {
         record.emit(Event::Warning { subject: "notice".to_owned(), message: notice.clone() });

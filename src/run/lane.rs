@@ -145,10 +145,10 @@ impl Lane<'_> {
     }
 
     fn order(&self, shard: &Shard<'_>) -> ShardOrder {
-        let mut args = self.args_of(shard);
-        let filters = self.filters_of(shard.package);
         let words = self.words.of(&self.guest.cell, &shard.package.name);
+        let mut args = self.args_of(shard);
         args.extend(words.args.iter().cloned());
+        let filters = self.filters_of(shard.package);
         ShardOrder {
             nonce: shard.nonce.clone(),
             pidfile: shard.pidfile.clone(),

@@ -2,7 +2,8 @@
 //!
 //! Owns the dispatcher ([`conduct`]: one lane a cell), the lane of one guest ([`lane`]),
 //! the scripts that prepare it ([`prepare`]) and run there ([`script`]), the reading of Go's test output ([`gotest`])
-//! and of others ([`formats`]), and the meaning of `--run` ([`filter`]). Does not own how bytes travel (`external/transport`), what a binary is (`artifact`)
+//! and of others ([`formats`]), the words a binary is called with ([`words`]) and the meaning of `--run`
+//! ([`filter`]). Does not own how bytes travel (`external/transport`), what a binary is (`artifact`)
 //! or what is concluded (`reporters`). To add another test framework: a reader in `formats` that yields
 //! the same items.
 

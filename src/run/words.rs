@@ -36,7 +36,7 @@ impl PackageWords {
 }
 
 impl Words {
-    /// The environment where the component's folder in a guest of this architecture is `root`.
+    /// The environment where the component's folder in the guest is `root`.
     pub fn env_below(&self, root: &str, arch: Arch) -> Vec<(String, String)> {
         let put = |value: &str| for_arch(&value.replace("{root}", root), arch);
         self.env.iter().map(|(name, value)| (name.clone(), put(value))).collect()

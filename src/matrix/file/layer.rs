@@ -107,7 +107,7 @@ pub(super) struct Axes {
 /// Where the machines of axes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Where {
+pub enum Where {
     /// On this box; what is of another architecture is emulated.
     #[default]
     Local,
