@@ -174,6 +174,10 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration)]
     pub timeout: Option<Duration>,
 
+    /// Build nothing: use what was built last, and say how old it is.
+    #[arg(long)]
+    pub quick: bool,
+
     /// Boot fresh machines instead of reusing those that are up.
     #[arg(long)]
     pub fresh: bool,

@@ -19,8 +19,10 @@ use crate::machine;
 use crate::matrix::Cell;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
+use crate::run::prepare::steps;
 use crate::run::words::PackageWords;
 use crate::settings::Settings;
+use crate::settings::component::{Component, Format};
 use crate::world::World;
 
 /// Free space a run needs besides images, bytes: overlays, logs, build outputs.
@@ -39,12 +41,14 @@ pub(super) struct Cells {
 /// # Errors
 /// A filter that is no regular expression, a variable that is not set, a value no guest can be given.
 pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
+    only_go_filters(args, &source.component)?;
     let filter = |text: &str| {
         Filter::parse(text)
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
     Ok(Tests {
         layout: source.component.layout_of(&source.component_name),
+        preparation: steps(&source.component).map_err(Failure::usage)?,
         words: PackageWords { usual: chosen::words(args, source, None)?, special: BTreeMap::new() },
         filters: TestFilters {
             usual: Filters {
@@ -55,6 +59,28 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         },
         count: args.count,
         limits: BTreeMap::new(),
+    })
+}
+
+/// Only Go's binaries know Go's filters.
+fn only_go_filters(args: &cli::Run, component: &Component) -> Result<()> {
+    let (format, how) = match component.format {
+        Format::Gotest => return Ok(()),
+        Format::Gtest => ("GoogleTest", Some("`--test-arg=--gtest_filter=PATTERN`")),
+        Format::Libtest => ("libtest", Some("`--test-arg=PART_OF_A_NAME`")),
+        Format::Tap => ("TAP", None),
+    };
+    let repeated = args.count != 1 && component.format != Format::Gtest;
+    let flag = match (&args.run, &args.skip) {
+        (Some(_), _) => "--run",
+        (None, Some(_)) => "--skip",
+        (None, None) if repeated => "--count",
+        (None, None) => return Ok(()),
+    };
+    let failure = Failure::usage(format!("`{flag}` is for tests of Go, and this component speaks {format}"));
+    Err(match how {
+        Some(how) if flag != "--count" => failure.hint(how),
+        _ => failure.hint("`--packages` chooses among its test binaries"),
     })
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
     let (jobs, host) = tokio::join!(
-        jobs::jobs(builder.as_ref(), &args.selection, &source),
+        jobs::wanted(args, builder.as_ref(), &source),
         preflight::host(&source.settings, &world)
     );
     let (jobs, host) = (jobs?, host?);
@@ -107,6 +107,18 @@ fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
     record.emit(Event::RunFinished { why });
 }
 
+/// What a build came to: nothing where it failed, or where nobody wants it any more.
+async fn until_cancelled<T, E>(
+    build: impl Future<Output = std::result::Result<T, E>>,
+    cancelled: &watch::Receiver<bool>,
+) -> Option<T> {
+    let mut cancelled = cancelled.clone();
+    tokio::select! {
+        built = build => built.ok(),
+        _ = cancelled.wait_for(|stop| *stop) => None,
+    }
+}
+
 /// Builds for one architecture after the other, and tells who waits what each came to.
 async fn build_all(
     jobs: &[Job],
@@ -117,12 +129,20 @@ async fn build_all(
     done: &watch::Sender<Built>,
 ) {
     let cache = source.settings.home.cache().join("build");
-    for Job { request, units } in jobs {
-        let mut cancelled = cancelled.clone();
-        let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
-        let artifacts = tokio::select! {
-            built = artifact::build(request, units, builder, &cache, record, &log) => built.ok(),
-            _ = cancelled.wait_for(|stop| *stop) => None,
+    for Job { request, units, made } in jobs {
+        let artifacts = match made {
+            Some((set, age)) => {
+                let age = kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                let message =
+                    format!("nothing is built: what is used for {} was built {age} ago", request.arch);
+                record.emit(Event::Warning { subject: "quick".to_owned(), message });
+                Some(set.clone())
+            }
+            None => {
+                let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
+                let built = artifact::build(request, units, builder, &cache, record, &log);
+                until_cancelled(built, cancelled).await
+            }
         };
         done.send_modify(|all| drop(all.insert(request.arch, artifacts.map(Arc::new))));
     }

@@ -14,9 +14,10 @@ use tokio::time::{Instant, timeout};
 
 use super::filter::TestFilters;
 use super::lane::{Aftermath, Lane};
+use super::prepare::{self, Step};
 use super::words::PackageWords;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::image::{ImageRequest, SharedImages};
 use crate::machine::console::{self, warn_unwritten};
 use crate::machine::supply::{Condition, Held, Supply};
@@ -28,10 +29,15 @@ use crate::world::World;
 /// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
 pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
 
+/// Longest time of a guest's preparation.
+const PREPARATION: Duration = Duration::from_secs(600);
+
 /// How the tests are run.
 pub struct Tests {
     /// Folder of the component in the guest.
     pub layout: String,
+    /// What each guest must be first.
+    pub preparation: Vec<Step>,
     /// Arguments and environment of the binaries.
     pub words: PackageWords,
     /// Which tests of each package.
@@ -116,6 +122,13 @@ impl Conductor<'_> {
         if !shipped {
             return Aftermath::Doubtful;
         }
+        let prepared = tokio::select! {
+            prepared = self.prepare(cell, held, &root) => prepared,
+            _ = cancelled.wait_for(|stop| *stop) => return Aftermath::Doubtful,
+        };
+        if !prepared {
+            return Aftermath::Doubtful;
+        }
         self.packages(held, &artifacts.packages, root).await
     }
 
@@ -141,6 +154,29 @@ impl Conductor<'_> {
                 false
             }
         }
+    }
+
+    /// Makes the guest what the component wants it to be; whether it is.
+    async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> bool {
+        let steps = &self.tests.preparation;
+        if steps.is_empty() {
+            return true;
+        }
+        let preparing = prepare::prepare(steps, cell.id.arch, held.guest.connection.as_ref(), root);
+        let failure = match timeout(PREPARATION, preparing).await {
+            Ok(Ok(prepared)) => {
+                let (machine, last) =
+                    (held.record.id.clone(), prepared.steps.last().map(|step| step.name.clone()));
+                let (steps, failed) = (prepared.steps, prepared.failed.clone());
+                self.record.emit(Event::GuestPrepared { machine, cell: cell.id.clone(), steps, failed });
+                let Some(why) = prepared.failed else { return true };
+                Failure::new(Kind::Infrastructure, format!("`{}`", last.unwrap_or_default())).caused_by(why)
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::new(Kind::Infrastructure, format!("not done in {} s", PREPARATION.as_secs())),
+        };
+        self.failed(cell, "prepare", &failure);
+        false
     }
 
     async fn packages(&self, held: &Held, packages: &[TestPackage], root: String) -> Aftermath {

@@ -191,7 +191,7 @@ pub enum Event {
     CellFailed {
         /// The cell.
         cell: CellId,
-        /// What failed: `image`, `boot`, `ship`, `build`, `capacity`, `host`.
+        /// What failed: `image`, `boot`, `ship`, `prepare`, `build`, `capacity`, `host`.
         stage: String,
         /// One line.
         message: String,
@@ -339,6 +339,17 @@ pub enum Event {
         /// One line.
         message: String,
     },
+    /// What a component wants of a guest was done, or a step of it failed.
+    GuestPrepared {
+        /// Machine id.
+        machine: String,
+        /// The cell.
+        cell: CellId,
+        /// The steps that were done, the failed one last.
+        steps: Vec<PreparedStep>,
+        /// Why the last step failed.
+        failed: Option<String>,
+    },
     /// A package began in a cell.
     ShardStarted {
         /// The cell.
@@ -473,6 +484,15 @@ pub enum Event {
     /// A kind this reader does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// One step of the preparation of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedStep {
+    /// What was done.
+    pub name: String,
+    /// Milliseconds it took, by the guest's clock.
+    pub duration_ms: u64,
 }
 
 /// One package in one cell.

@@ -8,6 +8,8 @@ pub mod gtest;
 pub mod libtest;
 pub mod tap;
 
+use serde::{Deserialize, Serialize};
+
 use super::gotest::{Framing, Item, Parser};
 use crate::settings::component::Format;
 
@@ -15,7 +17,7 @@ use crate::settings::component::Format;
 const KSFT_SKIP: i32 = 4;
 
 /// The language of one test binary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Speech {
     /// Go's `testing`.
     Go(Framing),
