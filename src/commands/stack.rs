@@ -17,7 +17,7 @@ use crate::world::World;
 /// # Errors
 /// A stack that does not exist or cannot be removed.
 pub(super) async fn stack(command: &cli::Stack, wishes: Wishes, open: Open<'_>) -> Result<u8> {
-    let settings = &Settings::load(&wishes)?;
+    let settings = &settings(command, &wishes)?;
     let world = open(settings);
     // Whoever only looks takes nothing away, and needs no hypervisor.
     if !matches!(command, cli::Stack::Reach(_)) {
@@ -34,6 +34,18 @@ pub(super) async fn stack(command: &cli::Stack, wishes: Wishes, open: Open<'_>) 
         cli::Stack::Gc => gc(settings, &world).await,
         cli::Stack::Reach(command) => super::reach::reach(command, settings, &world).await,
     }
+}
+
+/// Only what configures machines needs a `kmt.toml` that can be read.
+fn settings(command: &cli::Stack, wishes: &Wishes) -> Result<Settings> {
+    if matches!(command, cli::Stack::Lifecycle(_)) {
+        return Settings::load(wishes);
+    }
+    let (settings, broken) = Settings::load_whatever_it_says(wishes)?;
+    if let Some(failure) = broken {
+        say(&format!("{:>12} {}", "Note", failure.one_line()));
+    }
+    Ok(settings)
 }
 
 async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> {

@@ -73,6 +73,11 @@ pub struct Wishes {
     pub profile: Option<String>,
 }
 
+fn read_config(root: &Path) -> Result<file::Config> {
+    let path = root.join("kmt.toml");
+    if path.is_file() { file::read(&path) } else { Ok(file::Config::default()) }
+}
+
 impl Settings {
     /// Reads files and environment.
     ///
@@ -80,8 +85,28 @@ impl Settings {
     /// A `kmt.toml` that is not one, an unknown profile, or a root that does not exist.
     pub fn load(wishes: &Wishes) -> Result<Settings> {
         let root = find_root(wishes)?;
+        let config = read_config(&root.value)?;
+        Settings::with(wishes, root, config)
+    }
+
+    /// The same for whoever needs nothing of `kmt.toml`: one that is broken must not keep anybody from removing machines.
+    ///
+    /// # Returns
+    /// What is wrong with it besides, if anything.
+    ///
+    /// # Errors
+    /// As [`Settings::load`], but for a `kmt.toml` that is not one.
+    pub fn load_whatever_it_says(wishes: &Wishes) -> Result<(Settings, Option<Failure>)> {
+        let root = find_root(wishes)?;
+        let (config, broken) = match read_config(&root.value) {
+            Ok(config) => (config, None),
+            Err(failure) => (file::Config::default(), Some(failure)),
+        };
+        Ok((Settings::with(wishes, root, config)?, broken))
+    }
+
+    fn with(wishes: &Wishes, root: Known<PathBuf>, config: file::Config) -> Result<Settings> {
         let path = root.value.join("kmt.toml");
-        let config = if path.is_file() { file::read(&path)? } else { file::Config::default() };
         let profile = match &wishes.profile {
             Some(name) => Known { value: name.clone(), origin: Origin::Flag("--profile") },
             None => match std::env::var("KMT_PROFILE") {
