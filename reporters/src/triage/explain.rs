@@ -43,6 +43,13 @@ pub fn explain_cell(run: &Run, cell: &Cell, output: &dyn OutputSource) -> Vec<Ex
     explained
 }
 
+/// Why the machine did not come up for want of which a cell did not run.
+pub(crate) fn boot_cause(run: &Run, cell: &Cell, output: &dyn OutputSource) -> Option<Finding> {
+    let failure = cell.boot_failures.last()?;
+    let explained = explain_cell(run, cell, output);
+    explained.into_iter().find(|it| it.machine == failure.machine).map(|it| it.finding)
+}
+
 fn facts_of_boot(failure: &BootFailure) -> Facts {
     let message = failure.message.clone();
     let mut facts = Facts {

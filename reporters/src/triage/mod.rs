@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::event::BootPhase;
 
+pub(crate) use explain::boot_cause;
 pub use explain::{Explained, explain, explain_cell};
 pub use lines::{Line, LineReader};
 pub use normal::normalise;

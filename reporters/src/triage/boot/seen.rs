@@ -385,6 +385,11 @@ fn says_up(line: &[u8]) -> bool {
 /// Seconds that a line of systemd's display has counted: `A start job is running for X (1min 3s / no limit)`, or in newer
 /// ones `Job x.service/start running (13s / 1min 31s)`.
 fn waiting(line: &[u8]) -> Option<u64> {
+    // Asked of every line: the end of the line decides nearly all of them.
+    let line = line.trim_ascii_end();
+    if !line.ends_with(b"limit)") && !line.ends_with(b"s)") && !line.ends_with(b"min)") {
+        return None;
+    }
     let has = |words: &[u8]| memchr::memmem::find(line, words).is_some();
     let open = memchr::memrchr(b'(', line)?;
     if !has(b" job is running for ") && !has(b"/start running (") && !has(b"/stop running (") {
