@@ -5,6 +5,7 @@
 
 pub mod former;
 mod reach;
+mod rules;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
 pub use reach::{Place, Reach};
+pub use rules::Rules;
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
 #[derive(Debug, Parser)]
@@ -159,6 +161,10 @@ pub struct Run {
     /// Longest time a package may take (90s, 5m, 1h30m); wins over `kmt.toml`.
     #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration)]
     pub timeout: Option<Duration>,
+
+    /// What is slow, stuck, tried again.
+    #[command(flatten)]
+    pub rules: Rules,
 
     /// Boot fresh machines instead of reusing those that are up.
     #[arg(long)]

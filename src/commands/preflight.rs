@@ -53,6 +53,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         },
         count: args.count,
         limits: BTreeMap::new(),
+        rules: args.rules.over(source.settings.rules()),
     })
 }
 

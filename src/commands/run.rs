@@ -19,8 +19,10 @@ use crate::machine::capacity::Capacity;
 use crate::machine::supply::{Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
+use crate::run::brake::Brake;
 use crate::run::conduct::{Afterwards, Built, Conductor};
-use crate::settings::Wishes;
+use crate::settings::profile::FlakyResult;
+use crate::settings::{Rules, Wishes};
 use crate::stack::Stack;
 use crate::stack::record::{Owner, Progress};
 use crate::world::World;
@@ -51,6 +53,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let record = Arc::new(Record::create(&source.settings.home, show)?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &plan, &cells);
+    let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel::<Option<Built>>(None);
     let supply = Supply {
         world: &world,
@@ -63,7 +66,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
         sink: record.as_ref(),
         consoles: record.folder().join("machines"),
-        cancelled: cancelled.clone(),
+        cancelled: stop.clone(),
     };
     let conductor = Conductor {
         world: &world,
@@ -75,20 +78,27 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         record: &record,
         built,
         cancelled: cancelled.clone(),
+        brake: &brake,
+        stop: stop.clone(),
     };
     let building = async {
         let cache = source.settings.home.cache().join("build");
         let built = artifact::build(&request, &units, builder.as_ref(), &cache, record.as_ref());
         // Nobody waits any more where every lane has ended.
-        let _ = done.send(Some(until_cancelled(built, &cancelled).await.map(Arc::new)));
+        let _ = done.send(Some(until_cancelled(built, &stop).await.map(Arc::new)));
     };
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    record.emit(Event::RunFinished { why: end(&cancelled) });
+    tell(&reports, end(&cancelled), &source, &stack)
+}
+
+/// The last fact, and what is told of them all.
+fn tell(reports: &reports::Reports<'_>, why: RunEnd, source: &Source, stack: &Stack) -> Result<u8> {
+    reports.record.emit(Event::RunFinished { why });
     reports.write()?;
-    reports.farewell(&source, &stack);
-    Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+    reports.farewell(source, stack);
+    Ok(reports.record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
 fn images(source: &Source, world: &World) -> ImageStore {
@@ -170,6 +180,21 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
             message: why.clone(),
         });
     }
+}
+
+/// What stops the run by its own rules, and what turns true when anything does. Rules that decide what the run comes to
+/// are facts.
+fn brake(
+    record: &Record,
+    rules: &Rules,
+    cancelled: &watch::Receiver<bool>,
+) -> (Brake, watch::Receiver<bool>) {
+    if rules.flaky_result == FlakyResult::Fail {
+        record.emit(Event::RulesGiven { flaky_fails: true });
+    }
+    let brake = Brake::new(rules.max_fail);
+    let stop = brake.or(cancelled.clone());
+    (brake, stop)
 }
 
 /// Room on the host, with the stack's idle machines known.

@@ -70,7 +70,8 @@ impl Appended {
 }
 
 impl PackageFiles {
-    pub(super) fn create(folder: &Path, cell: &str, package: &str, attempt: u32) -> PackageFiles {
+    /// Below the run directory `folder`; nothing is made before something is written.
+    pub fn below(folder: &Path, cell: &str, package: &str, attempt: u32) -> PackageFiles {
         let slug: String = package
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })

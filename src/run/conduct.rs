@@ -12,9 +12,12 @@ use kmt_reporters::event::{Event, EventSink as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::brake::{Brake, Halt};
 use super::filter::TestFilters;
-use super::lane::{Aftermath, Lane};
+use super::lane::{Aftermath, Lane, Watch};
+use super::task::Task;
 use super::words::PackageWords;
+use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::Failure;
 use crate::image::{ImageRequest, SharedImages};
@@ -23,6 +26,7 @@ use crate::machine::supply::{Held, Supply};
 use crate::matrix::Cell;
 use crate::plan::Plan;
 use crate::record::Record;
+use crate::settings::Rules;
 use crate::world::World;
 
 /// What becomes of the machines at the end.
@@ -49,6 +53,8 @@ pub struct Tests {
     pub count: u32,
     /// Longest time of each package.
     pub limits: BTreeMap<String, Duration>,
+    /// What is slow, stuck, tried again.
+    pub rules: Rules,
 }
 
 /// Everything a run needs, resolved.
@@ -71,13 +77,35 @@ pub struct Conductor<'a> {
     pub built: watch::Receiver<Option<Built>>,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
+    /// Stops the run by its own rules.
+    pub brake: &'a Brake,
+    /// Turns true when the run is cancelled, or stops by its own rules.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What a machine has done for its cell.
+struct Served {
+    aftermath: Aftermath,
+    /// Whether another machine has a chance with what is left.
+    goes_on: bool,
 }
 
 impl Conductor<'_> {
-    /// Runs every cell to an end.
+    /// Runs every cell to an end, within the time of the run.
     pub async fn conduct(&self, cells: &[(Cell, ImageRequest)]) {
         let lanes = cells.iter().map(|(cell, image)| self.cell(cell, image));
-        futures_util::future::join_all(lanes).await;
+        let lanes = futures_util::future::join_all(lanes);
+        tokio::pin!(lanes);
+        if let Some(limit) = self.tests.rules.global_timeout {
+            tokio::select! {
+                _ = &mut lanes => return,
+                () = tokio::time::sleep(limit) => {
+                    let reason = format!("its time of {} s is over", limit.as_secs_f64());
+                    self.brake.halt(Halt::OutOfTime, &reason, self.record);
+                }
+            }
+        }
+        lanes.await;
     }
 
     fn failed(&self, cell: &Cell, stage: &str, failure: &Failure) {
@@ -86,46 +114,63 @@ impl Conductor<'_> {
     }
 
     async fn cell(&self, cell: &Cell, request: &ImageRequest) {
-        let mut cancelled = self.cancelled.clone();
+        let mut stop = self.stop.clone();
         let image = tokio::select! {
             image = self.images.get(request, self.record) => image,
-            _ = cancelled.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => return,
         };
         let image = match image {
             Ok(image) => image,
             Err(failure) => return self.failed(cell, "image", &failure),
         };
-        let held = match self.supply.machine(cell, &image).await {
-            Ok(Some(held)) => held,
-            Ok(None) => return,
-            Err(failure) => return self.failed(cell, "host", &failure),
-        };
-        let aftermath = self.work(cell, &held).await;
-        self.leave(held, aftermath).await;
+        let work = Work::new(self.tasks_of(cell), self.tests.rules.retries);
+        while !work.is_over() && !self.stopped() {
+            let held = match self.supply.machine(cell, &image).await {
+                Ok(Some(held)) => held,
+                Ok(None) => return,
+                Err(failure) => return self.failed(cell, "host", &failure),
+            };
+            let served = self.serve(cell, &held, &work).await;
+            self.leave(held, served.aftermath).await;
+            if !served.goes_on {
+                return;
+            }
+        }
     }
 
-    /// Artifacts, then every package.
-    async fn work(&self, cell: &Cell, held: &Held) -> Aftermath {
-        let mut built = self.built.clone();
-        let mut cancelled = self.cancelled.clone();
+    fn tasks_of(&self, cell: &Cell) -> Vec<Task> {
+        let planned = self.plan.cells.iter().find(|(id, _)| *id == cell.id);
+        let shards = planned.map(|(_, shards)| shards.as_slice()).unwrap_or_default();
+        let names = self.plan.names(shards);
+        names.zip(shards).map(|(package, shard)| Task::whole(package, shard.expected)).collect()
+    }
+
+    fn stopped(&self) -> bool {
+        *self.cancelled.borrow() || self.brake.is_on()
+    }
+
+    /// Artifacts, then the work of the cell as far as this machine gets.
+    async fn serve(&self, cell: &Cell, held: &Held, work: &Work) -> Served {
+        let (mut built, mut stop) = (self.built.clone(), self.stop.clone());
+        let ends = |aftermath| Served { aftermath, goes_on: false };
         let artifacts = tokio::select! {
             built = built.wait_for(Option::is_some) => built.ok().and_then(|b| b.clone().flatten()),
-            _ = cancelled.wait_for(|stop| *stop) => None,
+            _ = stop.wait_for(|stop| *stop) => None,
         };
-        let Some(artifacts) = artifacts else { return Aftermath::Healthy };
+        let Some(artifacts) = artifacts else { return ends(Aftermath::Healthy) };
         let Some(_processors) = self.supply.capacity.processors(cell.vcpu).await else {
-            return Aftermath::Healthy;
+            return ends(Aftermath::Healthy);
         };
         let root = format!("{}{}", held.guest.connection.prefix(), self.tests.layout);
         let shipped = tokio::select! {
             shipped = self.ship(cell, held, &artifacts, &root) => shipped,
             // What was sent so far is not published: the guest is as before.
-            _ = cancelled.wait_for(|stop| *stop) => return Aftermath::Healthy,
+            _ = stop.wait_for(|stop| *stop) => return ends(Aftermath::Healthy),
         };
         if !shipped {
-            return Aftermath::Doubtful;
+            return ends(Aftermath::Doubtful);
         }
-        self.packages(held, &artifacts.packages, root).await
+        Served { aftermath: self.tasks(held, &artifacts.packages, root, work).await, goes_on: true }
     }
 
     async fn ship(&self, cell: &Cell, held: &Held, artifacts: &ArtifactSet, root: &str) -> bool {
@@ -152,32 +197,41 @@ impl Conductor<'_> {
         }
     }
 
-    async fn packages(&self, held: &Held, packages: &[TestPackage], root: String) -> Aftermath {
+    /// One task after another, until all is over or the machine cannot be trusted any more.
+    async fn tasks(&self, held: &Held, packages: &[TestPackage], root: String, work: &Work) -> Aftermath {
+        let rules = &self.tests.rules;
         let lane = Lane {
             guest: &held.guest,
             root,
             words: &self.tests.words,
             filters: &self.tests.filters,
             count: self.tests.count,
+            watch: Watch { slow: rules.slow, test: rules.test_timeout, silence: rules.no_output_timeout },
+            work,
+            brake: self.brake,
             record: self.record,
             hypervisor: self.world.hypervisor.as_ref(),
             deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
         };
-        let mut worst = Aftermath::Healthy;
-        let planned = self.plan.order(&held.guest.cell);
-        for package in planned.filter_map(|name| packages.iter().find(|package| package.name == name)) {
-            if *self.cancelled.borrow() {
-                break;
-            }
+        let mut stop = self.stop.clone();
+        while !self.stopped() {
+            let next = tokio::select! {
+                next = work.next() => next,
+                _ = stop.wait_for(|stop| *stop) => None,
+            };
+            let Some((task, number)) = next else { break };
+            let Some(package) = packages.iter().find(|package| package.name == task.package) else {
+                work.dropped();
+                continue;
+            };
             let limit = self.tests.limits.get(&package.name).copied().unwrap_or(Duration::from_secs(600));
-            match lane.package(package, limit).await {
+            match lane.execute(&task, number, package, limit).await {
                 Aftermath::Healthy => {}
-                Aftermath::Doubtful => worst = Aftermath::Doubtful,
-                Aftermath::Lost => return Aftermath::Lost,
+                worse => return worse,
             }
         }
-        worst
+        Aftermath::Healthy
     }
 
     /// Collects what the machine leaves, then lets it stay or takes it away.

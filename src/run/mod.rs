@@ -6,10 +6,13 @@
 //! or what is concluded (`reporters`). To add another test framework: a parser beside `gotest` that yields
 //! the same items.
 
+pub mod brake;
 pub mod conduct;
 pub mod filter;
 pub mod gotest;
 pub mod lane;
 pub mod script;
+pub mod task;
 pub mod tracker;
 pub mod words;
+pub mod work;

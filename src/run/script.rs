@@ -119,6 +119,8 @@ pub enum Said {
 pub struct Splitter {
     marker: Vec<u8>,
     held: Vec<u8>,
+    /// Whether a newline was let go that may have been the beginning of a line of the script.
+    lent: bool,
 }
 
 /// A piece of the stream.
@@ -133,34 +135,45 @@ pub enum Piece {
 impl Splitter {
     /// Knows the script's lines by `nonce`.
     pub fn new(nonce: &str) -> Splitter {
-        Splitter { marker: format!("\n\x1ekmt {nonce} ").into_bytes(), held: Vec::new() }
+        Splitter { marker: format!("\n\x1ekmt {nonce} ").into_bytes(), held: Vec::new(), lent: false }
+    }
+
+    /// Lets a newline go that nothing has followed for a while: what it ends must not wait for more.
+    pub fn linger(&mut self) -> Option<Vec<u8>> {
+        let alone = self.held == b"\n" && !self.lent;
+        alone.then(|| {
+            self.lent = true;
+            std::mem::take(&mut self.held)
+        })
     }
 
     /// Takes bytes; holds back only what may be the beginning of a line of the script.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        self.held.extend_from_slice(bytes);
         let mut pieces = Vec::new();
+        if self.lent && self.held.is_empty() && !bytes.is_empty() {
+            // It counts for the script's line, and not twice for the output.
+            self.lent = bytes[0] == 0x1e;
+            if self.lent {
+                self.held.push(b'\n');
+            }
+        }
+        self.held.extend_from_slice(bytes);
         loop {
             let Some(at) = find(&self.held, &self.marker) else {
                 let keep = partial(&self.held, &self.marker);
                 let ready = self.held.len() - keep;
-                if ready > 0 {
-                    pieces.push(Piece::Output(self.held.drain(..ready).collect()));
-                }
+                self.give(ready, &mut pieces);
                 return pieces;
             };
             let from = at + self.marker.len();
             let Some(end) = self.held[from..].iter().position(|b| *b == b'\n') else {
-                if at > 0 {
-                    pieces.push(Piece::Output(self.held.drain(..at).collect()));
-                }
+                self.give(at, &mut pieces);
                 return pieces;
             };
             let words = String::from_utf8_lossy(&self.held[from..from + end]).into_owned();
-            if at > 0 {
-                pieces.push(Piece::Output(self.held[..at].to_vec()));
-            }
-            self.held.drain(..from + end + 1);
+            self.give(at, &mut pieces);
+            self.lent = false;
+            self.held.drain(..from - at + end + 1);
             match said(&words) {
                 Some(saying) => pieces.push(Piece::Said(saying)),
                 None => pieces.push(Piece::Output(words.into_bytes())),
@@ -168,9 +181,20 @@ impl Splitter {
         }
     }
 
+    fn give(&mut self, count: usize, pieces: &mut Vec<Piece>) {
+        let mut output: Vec<u8> = self.held.drain(..count).collect();
+        if count > 0 && std::mem::take(&mut self.lent) {
+            output.remove(0);
+        }
+        if !output.is_empty() {
+            pieces.push(Piece::Output(output));
+        }
+    }
+
     /// What was held back when the stream ended.
     pub fn rest(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
+        let from = usize::from(std::mem::take(&mut self.lent) && !self.held.is_empty());
+        std::mem::take(&mut self.held).split_off(from)
     }
 }
 
@@ -259,6 +283,26 @@ mod tests {
         assert_eq!(pieces.last(), Some(&Piece::Said(Said::Exited(137, false))));
         let pieces = carry_out(&order("/bin/no-such-binary", &[]));
         assert_eq!(pieces, [Piece::Said(Said::Refused("binary".to_owned()))]);
+    }
+
+    #[test]
+    fn a_newline_that_lingers_is_let_go_once() {
+        for (after, output, said) in [
+            (&b"\x1ekmt n0 exited 0 0\n"[..], "one\n", 1),
+            (b"two", "one\ntwo", 0),
+            (b"\x1enot ours\n\n\x1ekmt n0 exited 0 0\n", "one\n\x1enot ours\n", 1),
+            (b"", "one\n", 0),
+        ] {
+            let mut splitter = Splitter::new("n0");
+            let mut pieces = splitter.feed(b"one\n");
+            assert_eq!(text(&pieces), "one");
+            pieces.extend(splitter.linger().map(Piece::Output));
+            assert_eq!((text(&pieces).as_str(), splitter.linger()), ("one\n", None));
+            pieces.extend(after.chunks(1).flat_map(|byte| splitter.feed(byte)));
+            pieces.push(Piece::Output(splitter.rest()));
+            assert_eq!(text(&pieces), output);
+            assert_eq!(pieces.iter().filter(|piece| matches!(piece, Piece::Said(_))).count(), said);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::profile::Profile;
 use crate::error::{Failure, Result};
 use crate::matrix::select::PackagePattern;
 
@@ -70,16 +71,6 @@ pub enum BuilderKind {
     Go,
     /// Nobody: a folder of test binaries.
     Prebuilt,
-}
-
-/// How a run behaves in one surrounding.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Profile {
-    /// Exit code for failing tests, instead of 100.
-    pub test_failure_exit_code: Option<u8>,
-    /// Where JUnit is written as well, relative to `kmt.toml`.
-    pub junit: Option<String>,
 }
 
 fn every_package() -> Vec<String> {

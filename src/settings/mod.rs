@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod home;
+pub mod profile;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Failure, Result, nearest};
 pub use file::{BuilderKind, Component};
 pub use home::Home;
+pub use profile::{Profile, Rules};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +144,11 @@ impl Settings {
                 })
             }
         }
+    }
+
+    /// What the profile in force rules.
+    pub fn rules(&self) -> Rules {
+        Rules::of(&self.profile.value, &self.config.profile)
     }
 
     /// What the profile in force maps failing tests to (100 unless it says otherwise).

@@ -151,8 +151,10 @@ pub struct Package {
     pub listed: Option<BTreeSet<String>>,
     /// Each time it was started, in order.
     pub shards: Vec<Shard>,
-    /// Why it went to another machine, each time.
+    /// Why something of it was done again, each time.
     pub requeues: Vec<String>,
+    /// Executions whose work went on in another one.
+    pub superseded: BTreeSet<u32>,
     /// Lines of output that looked like events and were none.
     pub malformed: Vec<String>,
     /// Tests that said anything, by full name.
@@ -164,7 +166,7 @@ pub struct Package {
 pub struct Shard {
     /// Machine id (empty when its start is not in the log).
     pub machine: String,
-    /// Attempt, from 1.
+    /// Which execution of the package in this cell, from 1.
     pub attempt: u32,
     /// Milliseconds into the run at which it began.
     pub started_ms: u64,
@@ -194,7 +196,7 @@ pub struct ShardEnded {
 /// One attempt at one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Attempt, from 1.
+    /// Number of the execution it was part of, from 1.
     pub number: u32,
     /// Index into [`Package::shards`]: the execution it was part of.
     pub shard: Option<usize>,

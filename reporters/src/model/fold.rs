@@ -63,6 +63,10 @@ impl Run {
                 let failure = CellFailure { stage: stage.clone(), message: message.clone() };
                 self.cell_entry(cell).failed.get_or_insert(failure);
             }
+            Event::RulesGiven { flaky_fails } => self.flaky_fails = *flaky_fails,
+            Event::RunHalted { reason } => {
+                self.halted.get_or_insert_with(|| reason.clone());
+            }
             Event::CancelRequested { by } => self.cancelled_by = Some(by.clone()),
             Event::Warning { subject, message } => self.warnings.push((subject.clone(), message.clone())),
             Event::RunFinished { why } => self.ended = Some(*why),
@@ -215,8 +219,12 @@ impl Run {
                 };
                 finish_shard(self.package_entry(cell, package), *attempt, ended, envelope.seq);
             }
-            Event::ShardRequeued { cell, package, reason } => {
-                self.package_entry(cell, package).requeues.push(reason.clone());
+            Event::ShardRequeued { cell, package, reason, attempt } => {
+                let package = self.package_entry(cell, package);
+                package.requeues.push(reason.clone());
+                if *attempt > 0 {
+                    package.superseded.insert(*attempt);
+                }
             }
             _ => {}
         }
@@ -228,7 +236,7 @@ impl Run {
                 let package = self.package_entry(cell, package);
                 let begun = Attempt {
                     number: *attempt,
-                    shard: package.shards.len().checked_sub(1),
+                    shard: execution(package, *attempt),
                     started_ms: envelope.elapsed_ms,
                     ended: None,
                     splats: Vec::new(),
@@ -243,7 +251,7 @@ impl Run {
                     message: message.clone(),
                 };
                 let package = self.package_entry(cell, package);
-                let shard = package.shards.len().checked_sub(1);
+                let shard = execution(package, *attempt);
                 let attempts = package.tests.entry(test_name(test)).or_default();
                 let open = attempts.iter_mut().rev().find(|a| a.number == *attempt && a.ended.is_none());
                 match open {
@@ -280,6 +288,12 @@ impl Run {
         }
         packages.entry(package.to_owned()).or_default()
     }
+}
+
+/// The execution of that number; where the log does not name it, the last one.
+fn execution(package: &Package, number: u32) -> Option<usize> {
+    let named = package.shards.iter().rposition(|shard| shard.attempt == number);
+    named.or(package.shards.len().checked_sub(1))
 }
 
 /// The empty name stands for the package itself, so a test cannot have it.
