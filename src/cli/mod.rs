@@ -158,6 +158,18 @@ pub struct Run {
     #[arg(long, alias = "run-count", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
 
+    /// Run again what passes, for so long; stop at what does not.
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration, conflicts_with = "count")]
+    pub stress: Option<Duration>,
+
+    /// Share the tests of each cell out over so many machines, the longest first, as earlier runs took.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub vms_per_cell: u32,
+
+    /// Run one part of the tests: slice:M/N (in turn) or hash:M/N (by name); each test is in exactly one of the N.
+    #[arg(long, value_name = "WAY:M/N")]
+    pub partition: Option<crate::plan::Partition>,
+
     /// Longest time a package may take (90s, 5m, 1h30m); wins over `kmt.toml`.
     #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration)]
     pub timeout: Option<Duration>,

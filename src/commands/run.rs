@@ -21,6 +21,7 @@ use crate::plan::{self, Plan};
 use crate::record::{Record, history};
 use crate::run::brake::Brake;
 use crate::run::conduct::{Afterwards, Built, Conductor};
+use crate::run::groups::Groups;
 use crate::settings::profile::FlakyResult;
 use crate::settings::{Rules, Wishes};
 use crate::stack::Stack;
@@ -78,6 +79,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         record: &record,
         built,
         cancelled: cancelled.clone(),
+        groups: Groups::new(&source.settings.config.group),
         brake: &brake,
         stop: stop.clone(),
     };

@@ -5,7 +5,8 @@
 //! it, the build by the guests that are ready for it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kmt_reporters::event::{Event, EventSink as _};
@@ -14,17 +15,18 @@ use tokio::time::{Instant, timeout};
 
 use super::brake::{Brake, Halt};
 use super::filter::TestFilters;
-use super::lane::{Aftermath, Lane, Watch};
+use super::groups::Groups;
+use super::lane::{Aftermath, Allowed, Lane, Listed, Watch};
 use super::task::Task;
 use super::words::PackageWords;
 use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::Failure;
-use crate::image::{ImageRequest, SharedImages};
+use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::machine::console::{self, warn_unwritten};
 use crate::machine::supply::{Held, Supply};
 use crate::matrix::Cell;
-use crate::plan::Plan;
+use crate::plan::{self, Durations, Partition, Plan};
 use crate::record::Record;
 use crate::settings::Rules;
 use crate::world::World;
@@ -53,8 +55,18 @@ pub struct Tests {
     pub count: u32,
     /// Longest time of each package.
     pub limits: BTreeMap<String, Duration>,
+    /// Machines of each cell.
+    pub machines: u32,
+    /// The part of the tests that is run.
+    pub partition: Option<Partition>,
+    /// How long tests took before.
+    pub durations: Durations,
+    /// How long what passes is done again.
+    pub stress: Option<Duration>,
     /// What is slow, stuck, tried again.
     pub rules: Rules,
+    /// Complaints of the kernel that are allowed.
+    pub allowed: Vec<Allowed>,
 }
 
 /// Everything a run needs, resolved.
@@ -77,6 +89,8 @@ pub struct Conductor<'a> {
     pub built: watch::Receiver<Option<Built>>,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
+    /// Packages that must not run at the same time.
+    pub groups: Groups,
     /// Stops the run by its own rules.
     pub brake: &'a Brake,
     /// Turns true when the run is cancelled, or stops by its own rules.
@@ -123,14 +137,25 @@ impl Conductor<'_> {
             Ok(image) => image,
             Err(failure) => return self.failed(cell, "image", &failure),
         };
-        let work = Work::new(self.tasks_of(cell), self.tests.rules.retries);
+        let stress = self.tests.stress.map(|time| Instant::now() + time);
+        let work = Work::new(self.tasks_of(cell), self.tests.rules.retries, self.groups.clone(), stress);
+        let lanes = (0..self.tests.machines.max(1)).map(|number| self.lane(cell, &image, &work, number));
+        futures_util::future::join_all(lanes).await;
+    }
+
+    /// One machine after another, until the work of the cell is over.
+    async fn lane(&self, cell: &Cell, image: &LocalImage, work: &Work, number: u32) {
         while !work.is_over() && !self.stopped() {
-            let held = match self.supply.machine(cell, &image).await {
+            let held = match self.supply.machine(cell, image).await {
                 Ok(Some(held)) => held,
                 Ok(None) => return,
+                Err(failure) if number > 0 => {
+                    let message = format!("{} machines instead of more: {}", number, failure.one_line());
+                    return self.record.emit(Event::Warning { subject: cell.id.to_string(), message });
+                }
                 Err(failure) => return self.failed(cell, "host", &failure),
             };
-            let served = self.serve(cell, &held, &work).await;
+            let served = self.serve(cell, &held, work).await;
             self.leave(held, served.aftermath).await;
             if !served.goes_on {
                 return;
@@ -197,7 +222,7 @@ impl Conductor<'_> {
         }
     }
 
-    /// One task after another, until all is over or the machine cannot be trusted any more.
+    /// One task after another, until all is over or the machine cannot be trusted any more, its kernel watched.
     async fn tasks(&self, held: &Held, packages: &[TestPackage], root: String, work: &Work) -> Aftermath {
         let rules = &self.tests.rules;
         let lane = Lane {
@@ -213,25 +238,91 @@ impl Conductor<'_> {
             hypervisor: self.world.hypervisor.as_ref(),
             deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
+            allowed: &self.tests.allowed,
+            timeline: Mutex::default(),
+            tainted: AtomicBool::new(false),
         };
+        let (done, left) = watch::channel(None);
+        let working = async {
+            let aftermath = self.one_after_another(&lane, packages, work).await;
+            done.send_replace(Some(aftermath));
+            aftermath
+        };
+        let (aftermath, ()) = tokio::join!(working, lane.watch_kernel(left));
+        match aftermath {
+            // It may have complained after the last test ended.
+            Aftermath::Healthy if lane.tainted.load(Ordering::Relaxed) => Aftermath::Doubtful,
+            aftermath => aftermath,
+        }
+    }
+
+    async fn one_after_another(&self, lane: &Lane<'_>, packages: &[TestPackage], work: &Work) -> Aftermath {
+        if (self.tests.machines > 1 || self.tests.partition.is_some())
+            && work.split(async |whole| self.split(lane, packages, whole).await).await.is_err()
+        {
+            return Aftermath::Lost;
+        }
         let mut stop = self.stop.clone();
         while !self.stopped() {
             let next = tokio::select! {
                 next = work.next() => next,
                 _ = stop.wait_for(|stop| *stop) => None,
             };
-            let Some((task, number)) = next else { break };
+            let Some(taken) = next else { break };
+            let (task, number) = (&taken.task, taken.number);
             let Some(package) = packages.iter().find(|package| package.name == task.package) else {
                 work.dropped();
                 continue;
             };
             let limit = self.tests.limits.get(&package.name).copied().unwrap_or(Duration::from_secs(600));
-            match lane.execute(&task, number, package, limit).await {
+            match lane.execute(task, number, package, limit).await {
                 Aftermath::Healthy => {}
                 worse => return worse,
             }
         }
         Aftermath::Healthy
+    }
+
+    /// Asks each package for its tests, takes those of this part, and splits them for the machines of the cell. A package
+    /// that does not list its tests stays whole.
+    ///
+    /// # Errors
+    /// The machine does not answer.
+    async fn split(
+        &self,
+        lane: &Lane<'_>,
+        packages: &[TestPackage],
+        whole: Vec<Task>,
+    ) -> std::result::Result<Vec<Task>, ()> {
+        let cell = &lane.guest.cell;
+        let (mut tasks, mut listed) = (Vec::new(), Vec::new());
+        for task in whole {
+            let Some(package) = packages.iter().find(|package| package.name == task.package) else {
+                continue;
+            };
+            let tests = match lane.list(package).await {
+                Listed::Tests(tests) => tests,
+                Listed::Refused => {
+                    tasks.push(task);
+                    continue;
+                }
+                Listed::Unanswered => return Err(()),
+            };
+            let tests = match &self.tests.partition {
+                Some(partition) => partition.of(cell, &package.name, tests),
+                None => tests,
+            };
+            lane.tell_tests(&package.name, tests.clone());
+            listed.push((task.package, tests));
+        }
+        let known = |package: &str, test: &str| self.tests.durations.of_test(cell, package, test);
+        for part in plan::split(listed, known, self.tests.machines) {
+            let expected = Some(part.expected);
+            tasks.extend(
+                Task::parts(&part.package, part.tests).into_iter().map(|task| Task { expected, ..task }),
+            );
+        }
+        Ok(tasks)
     }
 
     /// Collects what the machine leaves, then lets it stay or takes it away.

@@ -4,8 +4,12 @@
 //! machine that went away. How an execution ended is judged in [`ending`].
 
 mod ending;
+mod kernel;
+mod listing;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kmt_reporters::event::{CellId, Event, EventSink as _, TestResult};
@@ -15,8 +19,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::brake::{Brake, Halt};
 use super::filter::{Filters, TestFilters};
 use super::gotest::Parser;
-use super::script::{END, Piece, RUN, Said, ShardOrder, Splitter};
+use super::script::{END, Listing, Piece, RUN, Said, ShardOrder, Splitter};
 use super::task::Task;
+use super::timeline::Timeline;
 use super::tracker::Tracker;
 use super::words::PackageWords;
 use super::work::Work;
@@ -26,6 +31,8 @@ use crate::external::transport::RemoteStream;
 use crate::machine::console::ConsoleTap;
 use crate::machine::{Deadlines, Guest};
 use crate::record::{PackageFiles, Record};
+pub use kernel::Allowed;
+pub use listing::Listed;
 
 /// What every execution of a lane has in common.
 pub struct Lane<'a> {
@@ -53,6 +60,12 @@ pub struct Lane<'a> {
     pub deadlines: Deadlines,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
+    /// Complaints of the kernel that are allowed.
+    pub allowed: &'a [Allowed],
+    /// Which tests ran when.
+    pub timeline: Mutex<Timeline>,
+    /// Whether the kernel complained so that it cannot be trusted any more.
+    pub tainted: AtomicBool,
 }
 
 /// When a test is slow, and when it is stuck.
@@ -187,6 +200,10 @@ impl Lane<'_> {
         self.conclude(execution, task, ended).await
     }
 
+    fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn cell(&self) -> &CellId {
         &self.guest.cell
     }
@@ -219,7 +236,10 @@ impl Lane<'_> {
             pidfile: execution.pidfile.clone(),
             folder: format!("{}/{}", self.root, execution.package.workdir),
             binary: format!("{}/{}", self.root, execution.package.binary),
-            list: task.tests.is_none().then(|| filters.run.list_pattern().to_owned()),
+            list: match task.tests {
+                None => Listing::First(filters.run.list_pattern().to_owned()),
+                Some(_) => Listing::No,
+            },
             env: words.env_below(&self.root),
             args,
         }
@@ -374,19 +394,9 @@ impl Lane<'_> {
             self.record.emit(Event::Warning { subject: self.guest.cell.to_string(), message });
             return;
         }
-        let text = String::from_utf8_lossy(&listing);
-        let named =
-            |name: &&str| name.starts_with("Test") || name.starts_with("Example") || name.starts_with("Fuzz");
-        let filters = self.filters_of(execution.package);
-        let chosen = |name: &&str| {
-            let dropped = filters.skip.as_ref().is_some_and(|skip| skip.drops_top_level(name));
-            filters.run.selects_top_level(name) && !dropped
-        };
-        let tests: Vec<String> =
-            text.lines().map(str::trim).filter(named).filter(chosen).map(str::to_owned).collect();
+        let tests = self.chosen_of(execution.package, &listing);
         execution.chosen = Some(tests.iter().cloned().collect());
-        let cell = self.guest.cell.clone();
-        self.record.emit(Event::TestsListed { cell, package: execution.package.name.clone(), tests });
+        self.tell_tests(&execution.package.name, tests);
     }
 
     fn output(&self, execution: &mut Execution<'_>, bytes: &[u8]) {
@@ -403,6 +413,7 @@ impl Lane<'_> {
             execution.tracker.take(item, now, &mut execution.files, &mut events);
         }
         for event in events {
+            self.note(&event);
             let failed = match &event {
                 Event::TestFinished { test, result: TestResult::Fail, .. } if !test.contains('/') => {
                     let raced = execution.tracker.tallies().get(test).is_some_and(|tally| tally.raced);
@@ -412,6 +423,17 @@ impl Lane<'_> {
             };
             self.record.emit(event);
             self.brake.failed(u32::from(failed), self.record);
+        }
+    }
+}
+
+impl Lane<'_> {
+    /// Remembers who ran when.
+    fn note(&self, event: &Event) {
+        match event {
+            Event::TestStarted { test, .. } => self.timeline().started(test, Instant::now()),
+            Event::TestFinished { test, .. } => self.timeline().finished(test, Instant::now()),
+            _ => {}
         }
     }
 }

@@ -16,12 +16,23 @@ pub struct ShardOrder {
     pub folder: String,
     /// The test binary in the guest.
     pub binary: String,
-    /// Argument of `-test.list`, where the binary is to list its tests first.
-    pub list: Option<String>,
+    /// Whether the binary is to list its tests first, or do nothing else.
+    pub list: Listing,
     /// Environment.
     pub env: Vec<(String, String)>,
     /// Arguments of the binary.
     pub args: Vec<String>,
+}
+
+/// What is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// Nothing: it is known what there is.
+    No,
+    /// What this argument of `-test.list` matches, before the tests run.
+    First(String),
+    /// The same, and no test runs.
+    Only(String),
 }
 
 /// Reads an order from standard input and carries it out.
@@ -43,9 +54,10 @@ mkdir -p "${pidfile%/*}" 2>/dev/null
 cd "$folder" || { say refused folder; exit 0; }
 [ -x "$binary" ] || { say refused binary; exit 0; }
 exec 2>&1
-if [ "$list" = yes ]; then
+if [ "$list" != no ]; then
   "$binary" -test.list "$pattern" </dev/null
   say listed $?
+  [ "$list" = first ] || exit 0
 fi
 mark=KMT_SHARD=$(cat /proc/sys/kernel/random/uuid)
 setsid env "$mark" sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$pidfile" "$binary" "$@" </dev/null
@@ -88,8 +100,13 @@ impl ShardOrder {
         put(&self.pidfile);
         put(&self.folder);
         put(&self.binary);
-        put(if self.list.is_some() { "yes" } else { "no" });
-        put(self.list.as_deref().unwrap_or_default());
+        let (list, pattern) = match &self.list {
+            Listing::No => ("no", ""),
+            Listing::First(pattern) => ("first", pattern.as_str()),
+            Listing::Only(pattern) => ("only", pattern.as_str()),
+        };
+        put(list);
+        put(pattern);
         put(&self.env.len().to_string());
         for (name, value) in &self.env {
             put(&format!("{name}={value}"));
@@ -244,7 +261,7 @@ mod tests {
             pidfile: format!("/tmp/kmt-script-{}-{binary}.pid", std::process::id()).replace("/bin/", ""),
             folder: "/".to_owned(),
             binary: binary.to_owned(),
-            list: None,
+            list: Listing::No,
             env: vec![("TRICKY".to_owned(), "a\nb $(touch /tmp/no) \\n 'c\n".to_owned())],
             args: args.iter().map(|a| (*a).to_owned()).collect(),
         }

@@ -5,19 +5,39 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, sleep_until};
 
+use super::groups::{Entry, Groups};
 use super::task::{Executed, Next, Task, Tries, next};
 use crate::settings::profile::Retries;
+
+/// How soon a package that its group holds back asks again.
+const HELD_BACK: Duration = Duration::from_millis(50);
 
 /// Work of one cell.
 #[derive(Debug)]
 pub struct Work {
     rules: Retries,
+    groups: Groups,
+    /// Until when what passed is done again.
+    stress: Option<Instant>,
     inner: Mutex<Inner>,
     changed: Notify,
+    /// Set once the tasks are split, where they are to be.
+    split: OnceCell<()>,
+}
+
+/// A task to be executed now.
+#[derive(Debug)]
+pub struct Taken {
+    /// The task.
+    pub task: Task,
+    /// Which execution of its package this is, from 1.
+    pub number: u32,
+    _entry: Entry,
 }
 
 #[derive(Debug, Default)]
@@ -29,13 +49,31 @@ struct Inner {
 }
 
 impl Work {
-    /// Tasks in the order in which they are to begin.
-    pub fn new(tasks: Vec<Task>, rules: Retries) -> Work {
-        Work {
-            rules,
-            inner: Mutex::new(Inner { waiting: tasks, ..Inner::default() }),
-            changed: Notify::new(),
-        }
+    /// Tasks in the order in which they are to begin; those that want to be alone come last. Where `stress` says until
+    /// when, what passed is done again.
+    pub fn new(tasks: Vec<Task>, rules: Retries, groups: Groups, stress: Option<Instant>) -> Work {
+        let mut waiting = tasks;
+        waiting.sort_by_key(|task| groups.is_exclusive(&task.package));
+        let inner = Mutex::new(Inner { waiting, ..Inner::default() });
+        Work { rules, groups, stress, inner, changed: Notify::new(), split: OnceCell::new() }
+    }
+
+    /// Splits the tasks, once, whoever comes first: `by` gets whole packages and gives what is to be done instead.
+    ///
+    /// # Errors
+    /// What `by` says; the next one tries again.
+    pub async fn split<E>(
+        &self,
+        by: impl AsyncFnOnce(Vec<Task>) -> std::result::Result<Vec<Task>, E>,
+    ) -> std::result::Result<(), E> {
+        let done = self.split.get_or_try_init(|| async {
+            let whole = self.inner().waiting.clone();
+            let mut parts = by(whole).await?;
+            parts.sort_by_key(|task| self.groups.is_exclusive(&task.package));
+            self.inner().waiting = parts;
+            Ok(())
+        });
+        done.await.map(|()| self.changed.notify_waiters())
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -48,27 +86,42 @@ impl Work {
         inner.waiting.is_empty() && inner.working == 0
     }
 
-    /// The next task and which execution of its package it is, from 1; `None` when all is over. Whoever takes one says
-    /// so by [`Work::done`].
-    pub async fn next(&self) -> Option<(Task, u32)> {
+    /// The next task; `None` when all is over. Whoever takes one says so by [`Work::done`].
+    pub async fn next(&self) -> Option<Taken> {
         loop {
             let changed = self.changed.notified();
             let pause = {
                 let mut inner = self.inner();
                 let now = Instant::now();
-                let ready = inner.waiting.iter().position(|task| task.not_before.is_none_or(|at| at <= now));
-                if let Some(at) = ready {
+                let ready = |task: &Task| task.not_before.is_none_or(|at| at <= now);
+                let mut held_back = false;
+                let free = inner.waiting.iter().enumerate().filter(|(_, task)| ready(task)).find_map(
+                    |(at, task)| {
+                        let entry = self.groups.enter(&task.package);
+                        held_back |= entry.is_none();
+                        entry.map(|entry| (at, entry))
+                    },
+                );
+                if let Some((at, entry)) = free {
                     let task = inner.waiting.remove(at);
                     inner.working += 1;
                     let number = inner.executions.entry(task.package.clone()).or_default();
                     *number += 1;
-                    return Some((task, *number));
+                    return Some(Taken { number: *number, task, _entry: entry });
                 }
                 if inner.waiting.is_empty() && inner.working == 0 {
                     self.changed.notify_waiters();
                     return None;
                 }
-                inner.waiting.iter().filter_map(|task| task.not_before).min()
+                // Groups are let in again by other cells, which do not tell.
+                let again = held_back.then(|| now + HELD_BACK);
+                inner
+                    .waiting
+                    .iter()
+                    .filter_map(|task| task.not_before)
+                    .filter(|at| *at > now)
+                    .chain(again)
+                    .min()
             };
             match pause {
                 Some(pause) => tokio::select! {
@@ -85,6 +138,10 @@ impl Work {
         let mut inner = self.inner();
         let next = next(task, executed, &self.rules, &mut inner.tries);
         inner.working = inner.working.saturating_sub(1);
+        let well = executed.cut.is_empty() && executed.tallies.values().all(|tally| !tally.failed);
+        if well && next.rest.is_empty() && self.stress.is_some_and(|until| Instant::now() < until) {
+            inner.waiting.push(Task { spent: Duration::ZERO, ..task.clone() });
+        }
         inner.waiting.splice(0..0, next.rest.iter().map(|(task, _)| task.clone()));
         inner.waiting.extend(next.again.iter().map(|(task, _)| task.clone()));
         drop(inner);

@@ -19,9 +19,43 @@ pub struct Config {
     /// Components by name.
     #[serde(default)]
     pub component: BTreeMap<String, Component>,
+    /// Packages that must not run at the same time.
+    #[serde(default)]
+    pub group: Vec<Group>,
+    /// Complaints of living kernels that fail no test.
+    #[serde(default)]
+    pub allowed_splat: Vec<AllowedSplat>,
     /// Profiles by name.
     #[serde(default)]
     pub profile: BTreeMap<String, Profile>,
+}
+
+/// Packages that must not run at the same time, wherever they run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Group {
+    /// Patterns of packages.
+    pub packages: Vec<String>,
+    /// How many of them run at once.
+    pub max_concurrent: Option<u32>,
+    /// Whether nothing else runs at the same time.
+    #[serde(default)]
+    pub exclusive: bool,
+}
+
+/// A complaint of a living kernel that fails no test.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AllowedSplat {
+    /// Regular expression for its title, its signature or one of its lines.
+    pub pattern: String,
+    /// Why it is allowed.
+    pub reason: String,
+    /// Where more is said of it.
+    pub link: Option<String>,
+    /// The last day on which it is, `"2027-01-31"`.
+    #[serde(default)]
+    pub expires: Option<chrono::NaiveDate>,
 }
 
 /// What is tested together: how it is built, where it lies in the guest, how long it may take.

@@ -324,8 +324,7 @@ fn attribute(cell: &mut Cell, splat: &Splat) -> bool {
     };
     let index = cell.splats.len();
     let on_machine = |package: &&mut Package| {
-        package.shards.last().is_some_and(|shard| shard.machine == splat.machine)
-            && package.tests.contains_key(name)
+        package.shards.iter().any(|shard| shard.machine == splat.machine) && package.tests.contains_key(name)
     };
     let mut candidates: Vec<&mut Package> = cell.packages.values_mut().filter(on_machine).collect();
     // Of several packages with a test of that name, the one that began last.

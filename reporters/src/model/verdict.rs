@@ -1,6 +1,6 @@
 //! One verdict for each test: the rules of the room's table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::facts::{Attempt, Build, Cell, Package, Shard};
 use super::outcome::{Counts, is_good};
@@ -109,6 +109,8 @@ fn package_report<'r>(
         false if tests.is_empty() => Some(judge.absent("", trouble)),
         false => None,
     };
+    let nothing_listed = package.listed.as_ref().is_some_and(BTreeSet::is_empty);
+    let entry = entry.filter(|_| started || !nothing_listed);
     let note = (tests.is_empty() && entry.is_none()).then_some("no tests");
     let tests = entry.into_iter().chain(tests.into_values()).collect();
     PackageReport { name, package, tests, note }

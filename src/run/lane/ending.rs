@@ -1,6 +1,7 @@
 //! How an execution ended, and what that means for the tests that ran, for the rest, and for the machine.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kmt_reporters::event::{Event, EventSink as _, LossEvidence, ShardEnd, TestResult};
@@ -69,7 +70,10 @@ impl Lane<'_> {
             leaked: judged.leaked,
             output: execution.files.whole(),
         });
-        judged.aftermath
+        match judged.aftermath {
+            Aftermath::Healthy if self.tainted.load(Ordering::Relaxed) => Aftermath::Doubtful,
+            aftermath => aftermath,
+        }
     }
 
     /// What an end means; a machine that went away is told of.
@@ -181,7 +185,10 @@ impl Lane<'_> {
         };
         let mut events = Vec::new();
         tracker.close(end, begun.elapsed(), files, &mut events);
-        events.into_iter().for_each(|event| self.record.emit(event));
+        for event in events {
+            self.note(&event);
+            self.record.emit(event);
+        }
     }
 
     /// Puts what follows into the work of the cell, and says so.
