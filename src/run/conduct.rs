@@ -155,6 +155,9 @@ impl Conductor<'_> {
                 }
                 Err(failure) => return self.failed(cell, "host", &failure),
             };
+            if number > 0 && work.is_over() {
+                return self.leave(held, Aftermath::Healthy).await;
+            }
             let served = self.serve(cell, &held, work).await;
             self.leave(held, served.aftermath).await;
             if !served.goes_on {

@@ -54,10 +54,48 @@ impl Cell {
         }
     }
 
+    /// How evenly its work was shared out, where it ran on more than one machine at a time.
+    pub fn balance(&self) -> Option<Balance> {
+        let shards = || self.packages.values().flat_map(|package| &package.shards);
+        let ended = || shards().filter_map(|shard| Some((shard, shard.ended.as_ref()?)));
+        let overlap = |(one, end): &(&Shard, &ShardEnded)| {
+            ended().any(|(other, other_end)| {
+                one.machine != other.machine
+                    && one.started_ms < other_end.ended_ms
+                    && other.started_ms < end.ended_ms
+            })
+        };
+        if !ended().any(|one| overlap(&one)) {
+            return None;
+        }
+        let machines = shards().map(|shard| shard.machine.as_str()).collect::<BTreeSet<_>>().len() as u64;
+        let work: u64 = ended().map(|(_, end)| end.duration_ms).sum();
+        let tests = self.packages.values().flat_map(|package| &package.tests);
+        let longest = tests.flat_map(|(_, attempts)| attempts).filter_map(|attempt| attempt.ended.as_ref());
+        let begun = shards().map(|shard| shard.started_ms).min()?;
+        let over = ended().map(|(_, end)| end.ended_ms).max()?;
+        Some(Balance {
+            machines,
+            reached_ms: over.saturating_sub(begun),
+            ideal_ms: (work / machines.max(1)).max(longest.map(|test| test.duration_ms).max().unwrap_or(0)),
+        })
+    }
+
     /// Whether any package began in it.
     pub fn started(&self) -> bool {
         self.packages.values().any(|package| !package.shards.is_empty() || !package.tests.is_empty())
     }
+}
+
+/// How evenly the work of a cell was shared out over its machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balance {
+    /// Machines that worked.
+    pub machines: u64,
+    /// Milliseconds from the first execution's begin to the last one's end.
+    pub reached_ms: u64,
+    /// Milliseconds it could not have been less: all work shared out evenly, or its longest test.
+    pub ideal_ms: u64,
 }
 
 /// A cell that cannot run.

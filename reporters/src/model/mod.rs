@@ -68,8 +68,8 @@ use chrono::{DateTime, Utc};
 use crate::event::{Arch, CellId, LogError, LogReader, RunEnd};
 
 pub use facts::{
-    Attempt, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard, ShardEnded,
-    Shipped, Splat, TestEnded,
+    Attempt, Balance, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard,
+    ShardEnded, Shipped, Splat, TestEnded,
 };
 pub(crate) use outcome::is_good;
 pub use outcome::{Counts, Outcome, RESULTS, result_name};

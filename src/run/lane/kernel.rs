@@ -31,9 +31,9 @@ impl Lane<'_> {
     pub async fn watch_kernel(&self, mut done: watch::Receiver<Option<Aftermath>>) {
         let connection = self.guest.connection.as_ref();
         let log = format!("{}/dev/kmsg", connection.prefix());
-        let readable = connection.run(&["test", "-r", &log], Vec::new());
+        let question = ["test", "-r", log.as_str()];
         let readable = tokio::select! {
-            readable = readable => readable.is_ok_and(|output| output.status == Some(0)),
+            readable = connection.run(&question, Vec::new()) => readable.is_ok_and(|output| output.status == Some(0)),
             _ = done.wait_for(Option::is_some) => return,
         };
         let pidfile = format!("{}/run/kmt/{}.pid", connection.prefix(), uuid::Uuid::new_v4().simple());
