@@ -34,7 +34,7 @@ pub struct Cli {
 }
 
 const AFTER: &str = "\
-Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 100 tests failed · 101 build failed
+Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 5 others outstanding · 100 tests failed · 101 build failed
             102 a cell never ran or was lost · 104 no remote provider · 130 interrupted";
 
 /// The subcommands.
@@ -45,6 +45,8 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what `run` would do, and do nothing: cells, machines, images, work, time.
     Plan(Plan),
+    /// Run again what did not pass in an earlier run, and nothing else.
+    Rerun(Box<Rerun>),
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
@@ -130,6 +132,14 @@ pub struct Selection {
     /// Stack to use instead of the git branch's.
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
+
+    /// Only what did not pass in an earlier run; never typed.
+    #[arg(skip)]
+    pub again: Option<crate::plan::Again>,
+
+    /// Folder of that run; never typed.
+    #[arg(skip)]
+    pub again_of: Option<PathBuf>,
 }
 
 impl Selection {
@@ -213,6 +223,26 @@ pub struct Run {
     /// Show every test, also subtests that pass.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// Arguments of `rerun`.
+#[derive(Debug, Args, Default)]
+pub struct Rerun {
+    /// The run: its id, or its folder; the newest without one.
+    #[arg(value_name = "RUN")]
+    pub run: Option<PathBuf>,
+
+    /// Only in these cells: ids, or globs. If all passes there and others are left, the exit code is 5.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub cell: Vec<String>,
+
+    /// What is slow, stuck, tried again.
+    #[command(flatten)]
+    pub rules: Rules,
+
+    /// Boot fresh machines instead of reusing those that are up.
+    #[arg(long)]
+    pub fresh: bool,
 }
 
 /// Arguments of `build`.

@@ -12,6 +12,7 @@ mod plan;
 mod preflight;
 mod reach;
 mod reports;
+mod rerun;
 mod run;
 mod signals;
 mod source;
@@ -39,6 +40,7 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Run(args) if args.dry_run => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Plan(args) => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Run(args) => run::run(&args, wishes, open).await,
+        Command::Rerun(args) => rerun::rerun(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
         Command::Ls(args) => ls::ls(&args, &wishes, open),
         Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,

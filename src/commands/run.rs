@@ -136,6 +136,9 @@ pub(super) fn plan_of(source: &mut Source, units: &[Unit], selection: &cli::Sele
     let durations = history::durations(&source.settings.home.runs());
     let cells = source.cells.iter().map(|(cell, _)| cell);
     let mut plan = plan::make(cells, packages, &durations, &source.choice, &source.matrix.sets);
+    if let Some(again) = &selection.again {
+        plan.keep(|cell, package| again.wants(cell, package));
+    }
     let mut wanted = plan.cells.iter().map(|(_, shards)| !shards.is_empty());
     source.cells.retain(|_| wanted.next().unwrap_or(false));
     plan.cells.retain(|(_, shards)| !shards.is_empty());

@@ -3,6 +3,7 @@
 //! Owns the order of work and its prediction. Pure: cells, packages and recorded durations in, a [`Plan`] out.
 //! `run` works through it and `plan` shows it, so the two cannot disagree.
 
+mod again;
 mod partition;
 mod split;
 
@@ -13,6 +14,7 @@ use kmt_reporters::event::CellId;
 
 use crate::matrix::select::Expression;
 use crate::matrix::{Cell, TestSets};
+pub use again::Again;
 pub use partition::Partition;
 pub use split::{Part, split};
 
@@ -119,6 +121,14 @@ impl Plan {
     pub fn order<'p>(&'p self, cell: &CellId) -> impl Iterator<Item = &'p str> {
         let shards = self.cells.iter().find(|(id, _)| id == cell).map(|(_, shards)| shards.as_slice());
         self.names(shards.unwrap_or_default())
+    }
+
+    /// Leaves out what is not wanted.
+    pub fn keep(&mut self, wanted: impl Fn(&CellId, &str) -> bool) {
+        let Plan { packages, cells } = self;
+        for (cell, shards) in cells {
+            shards.retain(|shard| wanted(cell, &packages[shard.package]));
+        }
     }
 
     /// How many shards there are.
