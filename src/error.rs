@@ -167,6 +167,14 @@ impl From<crate::image::ImageError> for Failure {
     }
 }
 
+/// The known key nearest to the unknown one that a message of serde's names, with those that were expected.
+pub fn unknown_key(message: &str) -> Option<&str> {
+    let names =
+        message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "))?;
+    let mut names = names.split('`').skip(1).step_by(2);
+    nearest(names.next()?, names)
+}
+
 /// The name of `known` nearest to `wanted`, if any is near enough to be meant.
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known

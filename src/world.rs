@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::external::Class;
 use crate::external::builder::Builder;
+use crate::external::builder::command::Commands;
 use crate::external::builder::fake::FakeBuilder;
 use crate::external::builder::go::Go;
 use crate::external::builder::prebuilt::Prebuilt;
@@ -29,6 +30,8 @@ pub struct World {
     pub debian: Arc<dyn DebianTools>,
     /// Go.
     pub go: Arc<dyn Builder>,
+    /// Commands of the repository.
+    pub command: Arc<dyn Builder>,
     /// Folders of finished binaries.
     pub prebuilt: Arc<dyn Builder>,
     /// How long things may take in it.
@@ -46,6 +49,7 @@ impl World {
                 std::env::var("KMT_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty()),
             )),
             go: Arc::new(Go::default()),
+            command: Arc::new(Commands),
             prebuilt: Arc::new(Prebuilt),
             deadlines: Deadlines::default(),
         }
@@ -77,6 +81,7 @@ impl World {
             transport: Arc::new(FakeTransport::new(stage)),
             debian: Arc::new(debian),
             go: builder.clone(),
+            command: Arc::new(Commands),
             prebuilt: builder,
             deadlines,
         })
@@ -86,6 +91,7 @@ impl World {
     pub fn builder(&self, kind: BuilderKind) -> Arc<dyn Builder> {
         match kind {
             BuilderKind::Go => self.go.clone(),
+            BuilderKind::Command => self.command.clone(),
             BuilderKind::Prebuilt => self.prebuilt.clone(),
         }
     }

@@ -8,12 +8,13 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use kmt_reporters::event::{Arch, Event, EventSink};
-use kmt_run::artifact::{self, ArtifactSet, BuildFailure};
+use kmt_run::artifact::{self, ArtifactSet, BuildFailure, Log};
 use kmt_run::external::Class;
 use kmt_run::external::builder::fake::FakeBuilder;
 use kmt_run::external::builder::go::Go;
 use kmt_run::external::builder::prebuilt::Prebuilt;
 use kmt_run::external::builder::{BuildRequest, Builder, Unit, UnitKind};
+use kmt_run::run::formats::Speech;
 use kmt_run::run::gotest::Framing;
 
 /// Lists, then builds, as the commands do.
@@ -27,7 +28,7 @@ async fn build(
         .list(request)
         .await
         .map_err(|error| BuildFailure { failures: vec![("list".to_owned(), error)] })?;
-    artifact::build(request, &units, builder, cache, sink).await
+    artifact::build(request, &units, builder, cache, sink, &Log::nowhere()).await
 }
 
 #[derive(Default)]
@@ -247,9 +248,9 @@ async fn finished_binaries_are_taken_as_they_are() {
     let dests: Vec<_> = set.files.iter().map(|file| file.dest.as_str()).collect();
     assert_eq!(dests, ["x/testdata/file", "x/y/testsuite", "x/z/testdata/file", "x/z/testsuite"]);
     let expected = kmt_run::artifact::elf::go_version(&built("pkg/a/testsuite")).unwrap().unwrap();
-    assert_eq!(set.packages[0].framing, kmt_run::artifact::elf::framing_of(&expected));
+    assert_eq!(set.packages[0].speech, Speech::Go(kmt_run::artifact::elf::framing_of(&expected)));
     if expected.starts_with("go1.19") {
-        assert_eq!(set.packages[0].framing, Framing::Plain);
+        assert_eq!(set.packages[0].speech, Speech::Go(Framing::Plain));
     }
     request.packages = vec!["x/q".to_owned()];
     let failure = build(&request, &Prebuilt, cache.path(), &facts).await.unwrap_err();

@@ -57,6 +57,7 @@ fn only_the_world_names_an_adapter() {
         "DebianHost",
         "Go",
         "Prebuilt",
+        "Commands",
         "FakeHypervisor",
         "FakeTransport",
         "FakeDebian",

@@ -15,6 +15,7 @@ use kmt_run::external::process::{Child, Output};
 use kmt_run::external::transport::local::Local;
 use kmt_run::external::transport::{Connection, RemoteStream};
 use kmt_run::external::{Class, Result};
+use kmt_run::run::formats::Speech;
 use kmt_run::run::gotest::Framing;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -129,7 +130,7 @@ impl World {
             name: "pkg/a".into(),
             binary: "pkg/a/testsuite".into(),
             workdir: "pkg/a".into(),
-            framing: Framing::Plain,
+            speech: Speech::Go(Framing::Plain),
         };
         let link = ShipLink { dest: "pkg/a/testdata/li nk".into(), target: "$(x) y".into() };
         ArtifactSet {

@@ -1,18 +1,21 @@
 //! What is told: the fact stream of a run, and all that can be concluded from it.
 //!
 //! ```text
-//! Event -> Envelope (events.jsonl) -> model::Run -> terminal | junit | json
+//! Event -> Envelope (events.jsonl) -> model::Run -> terminal | junit | html | json | trace | markdown
 //! ```
 //!
 //! A report is a function of a [`model::Run`], of an [`OutputSource`] (the bytes that events only name), and of the
 //! [`Masks`] (values that must not show). This crate depends on nothing of ours.
 
+pub mod compare;
 pub mod event;
 pub mod json;
 pub mod junit;
+pub mod markdown;
 pub mod model;
 pub mod redact;
 pub mod terminal;
+pub mod trace;
 pub mod triage;
 
 mod mask;

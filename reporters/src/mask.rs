@@ -47,8 +47,45 @@ impl Masks {
         text
     }
 
+    /// The bytes without any of them.
+    pub fn mask_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut masked = bytes.to_vec();
+        for secret in self.secrets.iter().map(String::as_bytes) {
+            let mut from = 0;
+            while let Some(at) = masked[from..].windows(secret.len()).position(|window| window == secret) {
+                masked.splice(from + at..from + at + secret.len(), MASK.bytes());
+                from += at + MASK.len();
+            }
+        }
+        masked
+    }
+
+    /// The value with every text in it masked, but for those below the keys in `spared`.
+    pub fn mask_json(&self, value: serde_json::Value, spared: &[&str]) -> serde_json::Value {
+        use serde_json::Value;
+        match value {
+            Value::String(text) => Value::String(self.mask(&text).into_owned()),
+            Value::Array(values) => values.into_iter().map(|value| self.mask_json(value, spared)).collect(),
+            Value::Object(fields) => Value::Object(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| match spared.contains(&key.as_str()) {
+                        true => (key, value),
+                        false => (self.mask(&key).into_owned(), self.mask_json(value, spared)),
+                    })
+                    .collect(),
+            ),
+            other => other,
+        }
+    }
+
+    /// Whether there is nothing to mask.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty()
+    }
+
     /// Bytes of the longest one.
-    pub(crate) fn longest(&self) -> usize {
+    pub fn longest(&self) -> usize {
         self.secrets.first().map_or(0, String::len)
     }
 }
@@ -67,6 +104,15 @@ mod tests {
         let masks = Masks::new(["hunter", "hunter22", "1", ""]);
         assert_eq!(masks.mask("hunter22 and hunter, 1"), "[masked] and [masked], 1");
         assert_eq!(format!("{masks:?}"), "Masks(2 secrets)");
+    }
+
+    #[test]
+    fn bytes_and_json_are_masked_too() {
+        let masks = Masks::new(["hunter22"]);
+        assert_eq!(masks.mask_bytes(b"\xff hunter22hunter22."), b"\xff [masked][masked].");
+        let value = serde_json::json!({"cell": "hunter22", "a": ["x hunter22", 7]});
+        let masked = serde_json::json!({"cell": "hunter22", "a": ["x [masked]", 7]});
+        assert_eq!(masks.mask_json(value, &["cell"]), masked);
     }
 
     #[test]

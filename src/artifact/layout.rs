@@ -1,6 +1,7 @@
 //! Which files go where below a guest's layout root.
 //!
-//! `<pkg>/testsuite` and `<pkg>/testdata/…` for tests, `bin/<name>` for programs; `testdata` of the folders
+//! `<pkg>/testsuite` and `<pkg>/testdata/…` for tests, `bin/<name>` for programs, `<pkg>/<name>` for what tests call,
+//! artifacts where they are in the repository or where they are moved to; git is not asked. `testdata` of the folders
 //! above a package goes along, for tests reach for it by `../testdata`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use super::cache::{self, Entry};
 use super::{ArtifactSet, ShipFile, ShipLink, TestPackage};
-use crate::external::builder::{BuildRequest, Unit, UnitKind};
+use crate::external::builder::{BuildRequest, Unit, UnitKind, pattern};
+use crate::run::formats::Speech;
+use crate::settings::component::Artifact;
 
 /// The layout of `units`, built as `entries`.
 pub(super) fn lay_out(request: &BuildRequest, units: &[Unit], entries: &[Entry]) -> io::Result<ArtifactSet> {
@@ -22,6 +25,7 @@ pub(super) fn lay_out(request: &BuildRequest, units: &[Unit], entries: &[Entry])
         let dest = match unit.kind {
             UnitKind::Test => join(&unit.name, "testsuite"),
             UnitKind::Binary => join("bin", last_part(unit)),
+            UnitKind::Helper => join(&unit.name, last_part(unit)),
         };
         layout.add(ShipFile {
             dest: dest.clone(),
@@ -33,15 +37,12 @@ pub(super) fn lay_out(request: &BuildRequest, units: &[Unit], entries: &[Entry])
         if unit.kind == UnitKind::Test {
             layout.testdata(unit)?;
             let name = unit.name.clone();
-            packages.push(TestPackage { workdir: name.clone(), name, binary: dest, framing: entry.framing });
+            let speech = Speech::of(request.format, entry.framing);
+            packages.push(TestPackage { workdir: name.clone(), name, binary: dest, speech });
         }
     }
-    for extra in &request.extra {
-        let outside = extra.is_absolute() || extra.components().any(|part| part.as_os_str() == "..");
-        if outside {
-            return Err(io::Error::other(format!("`{}` is not below the root", extra.display())));
-        }
-        layout.tree(&request.root.join(extra), &text(extra)?)?;
+    for artifact in &request.artifacts {
+        layout.artifact(&request.repository, artifact)?;
     }
     packages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(ArtifactSet {
@@ -87,6 +88,33 @@ impl Layout<'_> {
         }
     }
 
+    /// Files of the repository by a pattern. A pattern that matches nothing is an error: what is not shipped is missed
+    /// much later.
+    fn artifact(&mut self, repository: &Path, artifact: &Artifact) -> io::Result<()> {
+        let (from, to) = match artifact {
+            Artifact::Same(from) => (from, None),
+            Artifact::Moved(moved) => (&moved.from, Some(moved.to.trim_matches('/'))),
+        };
+        let found = pattern::matching(repository, from).map_err(io::Error::other)?;
+        if found.is_empty() {
+            return Err(io::Error::other(format!(
+                "no artifact matches `{from}` in `{}`",
+                repository.display()
+            )));
+        }
+        for path in found {
+            let relative = text(path.strip_prefix(repository).unwrap_or(&path))?;
+            let last = text(Path::new(path.file_name().unwrap_or_default()))?;
+            let dest = match to {
+                None => relative,
+                Some("" | ".") => last,
+                Some(folder) => join(folder, &last),
+            };
+            self.tree(&path, &dest)?;
+        }
+        Ok(())
+    }
+
     /// The `testdata` of a package and of the folders above it.
     fn testdata(&mut self, unit: &Unit) -> io::Result<()> {
         self.folder(&unit.dir.join("testdata"), &join(&unit.name, "testdata"))?;
@@ -124,7 +152,7 @@ impl Layout<'_> {
             }
         } else if meta.is_file() {
             let (digest, size) = cache::digest(source).map_err(named)?;
-            let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+            let mode = meta.permissions().mode() & 0o777;
             self.add(ShipFile { dest: dest.to_owned(), source: source.to_owned(), digest, mode, size })?;
         }
         Ok(())

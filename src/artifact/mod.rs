@@ -1,26 +1,32 @@
 //! From a source tree to files in a guest: what is built, kept, and sent.
 //!
-//! Owns the cache of built binaries ([`build()`]), the set of files that a guest needs ([`ArtifactSet`]) and
+//! Owns the component's commands and when they run, the cache of built binaries ([`build()`]), the set of files that a guest needs ([`ArtifactSet`]) and
 //! their way into a guest's store ([`ship()`]). Does not own compilers (`external/builder`), connections
 //! (`external/transport`) or what is run. To ship another kind of file, add it to `layout`; to build
 //! with another tool, add a builder.
 
+mod archive;
 mod build;
 mod cache;
 pub mod elf;
+pub mod install;
 mod layout;
+mod log;
 mod ship;
+mod steps;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use kmt_reporters::event::Arch;
 
+pub use archive::folder_of;
 pub use build::{build, cached};
+pub use log::Log;
 pub use ship::{ShipReport, Store, ship};
 
 use crate::external;
-use crate::run::gotest::Framing;
+use crate::run::formats::Speech;
 
 /// A file that a guest needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +37,7 @@ pub struct ShipFile {
     pub source: PathBuf,
     /// sha256 of its content, hex.
     pub digest: String,
-    /// Permission bits: 0755 or 0644.
+    /// Permission bits, at most 0777.
     pub mode: u32,
     /// Bytes.
     pub size: u64,
@@ -56,7 +62,7 @@ pub struct TestPackage {
     /// The folder it runs in, relative to the layout root.
     pub workdir: String,
     /// The language it speaks.
-    pub framing: Framing,
+    pub speech: Speech,
 }
 
 /// Everything that guests of one architecture need.

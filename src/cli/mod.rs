@@ -5,6 +5,7 @@
 
 pub mod former;
 mod reach;
+pub mod report;
 mod rules;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
+use crate::matrix::file::Where;
 pub use reach::{Place, Reach};
 pub use rules::Rules;
 
@@ -50,6 +52,11 @@ pub enum Command {
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
+    /// Remove what was built here.
+    Clean(Clean),
+    /// Tell a recorded run again, compare two, or make one a file to take elsewhere.
+    #[command(visible_alias = "show-last-test-results")]
+    Report(report::Report),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.
@@ -89,6 +96,11 @@ pub struct Selection {
     /// matrix: only these of it.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub vms: Vec<String>,
+
+    /// Where the machines of a matrix's axes are, instead of what it says: local, remote, or auto (local where this
+    /// machine has the architecture).
+    #[arg(long = "where", value_name = "PLACE", value_parser = parse_where, requires = "matrix", help_heading = "Selection")]
+    pub place: Option<Where>,
 
     /// Only cells of these distributions.
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Selection")]
@@ -255,6 +267,43 @@ pub struct Build {
     /// Build only; ship nothing.
     #[arg(long)]
     pub compile_only: bool,
+
+    /// Install besides: folders, copies and commands of this file (JSON with `layout`, `copy` and `run`, or TOML).
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+
+    /// Put the programs over those of the agent that is installed in the machines.
+    #[arg(long)]
+    pub override_agent: bool,
+}
+
+/// Arguments of `clean`.
+#[derive(Debug, Args, Default)]
+pub struct Clean {
+    /// Say what would be freed, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `config init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// What the repository is.
+    #[arg(long, value_enum, default_value_t = Template::Go)]
+    pub template: Template,
+
+    /// Write over a `kmt.toml` that is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What a first `kmt.toml` is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Template {
+    /// A Go module.
+    Go,
+    /// The Datadog agent's tree.
+    DatadogAgent,
 }
 
 /// Arguments of `plan`.
@@ -294,6 +343,16 @@ pub struct Ls {
     /// (what to type) and `image`: `present`, `buildable`, `elsewhere` (published) or `unavailable`.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+}
+
+/// Where machines of axes are.
+fn parse_where(text: &str) -> Result<Where, String> {
+    match text {
+        "local" => Ok(Where::Local),
+        "remote" => Ok(Where::Remote),
+        "auto" => Ok(Where::Auto),
+        _ => Err("machines are local, remote or auto".to_owned()),
+    }
 }
 
 /// An architecture by any of its names.
@@ -366,6 +425,10 @@ pub enum Images {
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum Config {
+    /// Write a first `kmt.toml`, commented.
+    Init(Init),
+    /// Print the JSON Schema of `kmt.toml`.
+    Schema,
     /// Show every value and where it comes from.
     Show {
         /// For people or for programs.

@@ -19,7 +19,7 @@ use crate::run::words::Words;
 /// A variable that is not set, a value no guest can be given.
 pub(super) fn words(args: &cli::Run, source: &Source, of_set: Option<SetWords>) -> Result<Words> {
     let (set_args, set_env) = of_set.unwrap_or_default();
-    let mut env: BTreeMap<String, String> = source.component.env.clone();
+    let mut env: BTreeMap<String, String> = source.component.test_env();
     env.extend(source.matrix.env.clone());
     env.extend(set_env);
     for word in &args.test_env {

@@ -3,18 +3,18 @@
 use serde_json::json;
 
 use super::{print, print_json};
-use crate::cli::{self, Format};
+use crate::cli::Format;
 use crate::error::Result;
+use crate::settings::component::Layout;
 use crate::settings::{Origin, Settings};
 
-/// Does what was typed.
+/// Shows every value.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(super) fn config(command: &cli::Config, settings: &Settings) -> Result<u8> {
-    let cli::Config::Show { format } = command;
+pub(super) fn show(format: Format, settings: &Settings) -> Result<u8> {
     let rows = rows(settings);
-    if *format == Format::Json {
+    if format == Format::Json {
         let values: Vec<_> = rows
             .iter()
             .map(
@@ -53,7 +53,7 @@ fn rows(settings: &Settings) -> Vec<(String, String, Origin)> {
         add("builder", format!("{:?}", component.builder).to_lowercase(), &file);
         add("packages", component.packages.join(","), &file);
         add("timeout", format!("{}s", component.timeout.as_secs()), &file);
-        let layout = if component.layout.is_some() { &file } else { &Origin::Default };
+        let layout = if component.layout == Layout::Neutral { &Origin::Default } else { &file };
         add("layout", component.layout_of(name), layout);
     }
     rows

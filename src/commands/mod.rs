@@ -5,12 +5,16 @@
 
 mod build;
 mod chosen;
+mod clean;
 mod config;
 mod images;
+mod init;
+mod jobs;
 mod ls;
 mod plan;
 mod preflight;
 mod reach;
+mod report;
 mod reports;
 mod rerun;
 mod run;
@@ -22,7 +26,7 @@ use std::io::Write as _;
 
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{self, Cli, Command};
 use crate::error::{Failure, Result};
 use crate::settings::{Settings, Wishes};
 use crate::world::World;
@@ -42,10 +46,14 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Run(args) => run::run(&args, wishes, open).await,
         Command::Rerun(args) => rerun::rerun(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
+        Command::Report(args) => report::report(&args),
         Command::Ls(args) => ls::ls(&args, &wishes, open),
         Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,
-        Command::Config(command) => config::config(&command, &Settings::load(&wishes)?),
+        Command::Clean(args) => clean::clean(&args, &Settings::load(&wishes)?),
+        Command::Config(cli::Config::Init(args)) => init::init(&args, wishes.folder.as_deref()),
+        Command::Config(cli::Config::Schema) => init::schema(),
+        Command::Config(cli::Config::Show { format }) => config::show(format, &Settings::load(&wishes)?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kmt-run", &mut script);

@@ -9,9 +9,10 @@ use kmt_reporters::event::{CellId, Location};
 use serde_json::{Value, json};
 
 use super::images::image_word;
+use super::jobs::{self, Job};
 use super::run::plan_of;
 use super::source::{self, Places, Source};
-use super::{Open, build, preflight, print, print_json, say};
+use super::{Open, print, print_json, say};
 use crate::artifact;
 use crate::cli::{Format, Selection};
 use crate::error::Result;
@@ -55,12 +56,11 @@ pub(super) async fn plan(
     let work = if has_component(selection, &places) {
         let mut source = source::resolve_for_build(selection, wishes).await?;
         let world = open(&source.settings);
-        let request = build::request(selection, &source)?;
         let builder = world.builder(source.component.builder);
-        let units = preflight::units(builder.as_ref(), &request, &source).await?;
-        let plan = plan_of(&mut source, &units, selection)?;
+        let jobs = jobs::jobs(builder.as_ref(), selection, &source).await?;
+        let plan = plan_of(&mut source, &jobs, selection)?;
         places.cells = source.cells.clone();
-        work(&source, &units, plan, &mut notices)
+        work(&source, &jobs, plan, &mut notices)
     } else {
         notices.push("no kmt.toml here, so no packages: machines only".to_owned());
         let cells = places.cells.iter().map(|(cell, _)| cell);
@@ -118,9 +118,10 @@ fn has_component(selection: &Selection, places: &Places) -> bool {
     named || !selection.packages.is_empty() || !places.settings.config.component.is_empty()
 }
 
-fn work(source: &Source, units: &[Unit], plan: Plan, notices: &mut Vec<String>) -> Work {
+fn work(source: &Source, jobs: &[Job], plan: Plan, notices: &mut Vec<String>) -> Work {
     let cache = source.settings.home.cache().join("build");
-    let (cached, cached_bytes) = artifact::cached(units, &cache).unwrap_or_else(|error| {
+    let units: Vec<Unit> = jobs.iter().flat_map(|job| job.units.clone()).collect();
+    let (cached, cached_bytes) = artifact::cached(&units, &cache).unwrap_or_else(|error| {
         notices.push(format!("what is in the build cache is not known: {error}"));
         (0, 0)
     });

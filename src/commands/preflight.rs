@@ -8,6 +8,7 @@ use kmt_reporters::Masks;
 use kmt_reporters::junit::Flavour;
 
 use super::chosen;
+use super::jobs::{Job, all_packages, test_packages};
 use super::source::Source;
 use crate::cli;
 use crate::error::{Failure, Kind, Result, nearest};
@@ -65,8 +66,8 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
 }
 
 /// How long each package may take: `--timeout`, else what `kmt.toml` says of it.
-pub(super) fn limits(args: &cli::Run, source: &Source, units: &[Unit]) -> BTreeMap<String, Duration> {
-    let packages = super::build::test_packages(units).into_iter();
+pub(super) fn limits(args: &cli::Run, source: &Source, jobs: &[Job]) -> BTreeMap<String, Duration> {
+    let packages = all_packages(jobs).into_iter();
     let limit = |package: &str| args.timeout.unwrap_or_else(|| source.timeout_of(package));
     packages.map(|package| (package.to_owned(), limit(package))).collect()
 }
@@ -180,7 +181,7 @@ pub(super) async fn units(
         let kind = if error.class == Class::NotFound { Kind::Usage } else { Kind::Build };
         Failure::outside(kind, &error)
     })?;
-    if super::build::test_packages(&units).is_empty() {
+    if test_packages(&units).is_empty() {
         let asked = request.packages.join(",");
         let root = source.settings.root.value.display().to_string();
         let failure =

@@ -11,11 +11,9 @@ use kmt_reporters::terminal::{LiveBoard, Style, Terminal, Verbosity};
 use kmt_reporters::{Masks, RunDirectory, json};
 use tokio::sync::watch;
 
-use super::source::Source;
 use crate::cli::{self, Format};
 use crate::error::{Color, Failure, Kind, Result};
 use crate::record::{Record, Show};
-use crate::stack::Stack;
 
 /// How long an orderly end may take after a signal before reports are written as things stand.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -53,21 +51,29 @@ pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path) -> Box<dyn Sho
     if args.format == Format::Json {
         return Box::new(Lines);
     }
-    let err = std::io::stderr();
-    let unicode = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let style = Style {
-        color: Color::of(err.is_terminal()) == Color::Yes,
-        width: columns(),
-        unicode: unicode.is_none_or(|locale| locale.to_ascii_lowercase().contains("utf")),
-    };
+    let style = style_of(std::io::stderr().is_terminal());
     let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
-    let terminal = Terminal::new(Box::new(err), style, verbosity)
+    let terminal = Terminal::new(Box::new(std::io::stderr()), style, verbosity)
         .with_output(Box::new(RunDirectory(folder.to_path_buf())))
         .with_masks(masks.clone());
     let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
     Box::new(Human(if live { terminal.with_board(LiveBoard::on_stderr(style)) } else { terminal }))
+}
+
+/// What standard output can show; a file has no colour.
+pub(super) fn style(stdout: bool) -> Style {
+    style_of(stdout && std::io::stdout().is_terminal())
+}
+
+fn style_of(terminal: bool) -> Style {
+    let unicode = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    Style {
+        color: Color::of(terminal) == Color::Yes,
+        width: columns(),
+        unicode: unicode.is_none_or(|locale| locale.to_ascii_lowercase().contains("utf")),
+    }
 }
 
 /// Width of the terminal, `COLUMNS`, or 100.
@@ -78,7 +84,7 @@ fn columns() -> usize {
 }
 
 /// The command that runs the first test that failed again, in its cell alone.
-fn repeat_first_failure(run: &Run, root: &Path) -> Option<String> {
+fn repeat_first_failure(run: &Run) -> Option<String> {
     let report = run.report();
     let (cell, package, test) = report.tests().find(|(_, _, test)| {
         use TestResult::{Crashed, Fail, TimedOut, Unfinished};
@@ -91,7 +97,7 @@ fn repeat_first_failure(run: &Run, root: &Path) -> Option<String> {
         test.name.split('/').map(|part| format!("^{}$", regex::escape(part))).collect();
     Some(format!(
         "kmt-run -C {} run --vms {machine} --packages {} --run {}",
-        shell_quoted(&root.display().to_string()),
+        shell_quoted(&run.root),
         shell_quoted(&format!("./{}", package.name)),
         shell_quoted(&pattern.join("/"))
     ))
@@ -170,18 +176,24 @@ impl Reports<'_> {
     }
 
     /// The last lines: failures again, the matrix, the summary, the next command.
-    pub(super) fn farewell(&self, source: &Source, stack: &Stack) {
-        let mut hints = vec![format!("record: {}", self.record.folder().display())];
-        if stack.record().is_ok_and(|record| !record.machines.is_empty()) {
-            let folder = source.settings.root.value.display();
-            hints.push(format!(
-                "machines stay for the next run; remove them: kmt-run -C {folder} stack destroy --stack {} --yes",
-                source.stack
-            ));
-        }
-        hints.extend(self.record.with_run(|run| repeat_first_failure(run, &source.settings.root.value)));
+    pub(super) fn farewell(&self) {
+        let hints = self.record.with_run(|run| hints(run, self.record.folder()));
         self.record.finish_show(&hints);
     }
+}
+
+/// What may be done next with a run that is recorded in `folder`.
+pub(super) fn hints(run: &Run, folder: &Path) -> Vec<String> {
+    let mut hints = vec![format!("record: {}", folder.display())];
+    if !run.kept.is_empty() {
+        hints.push(format!(
+            "machines stay for the next run; remove them: kmt-run -C {} stack destroy --stack {} --yes",
+            shell_quoted(&run.root),
+            shell_quoted(&run.stack)
+        ));
+    }
+    hints.extend(repeat_first_failure(run));
+    hints
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
+use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, build, chosen, preflight, reports, signals};
-use crate::artifact;
+use super::{Open, chosen, preflight, reports, signals};
+use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
-use crate::external::builder::Unit;
+use crate::external::builder::Builder;
 use crate::external::hypervisor::HostFacts;
 use crate::image::{ImageStore, SharedImages};
 use crate::machine::capacity::Capacity;
@@ -38,24 +39,25 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let mut tests = preflight::tests(args, &source)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
-    let request = build::request(&args.selection, &source)?;
-    let (units, host) =
-        tokio::join!(preflight::units(builder.as_ref(), &request, &source), preflight::host(&source, &world));
-    let (units, host) = (units?, host?);
-    tests.limits = preflight::limits(args, &source, &units);
+    let (jobs, host) = tokio::join!(
+        jobs::jobs(builder.as_ref(), &args.selection, &source),
+        preflight::host(&source, &world)
+    );
+    let (jobs, host) = (jobs?, host?);
+    tests.limits = preflight::limits(args, &source, &jobs);
     let images = images(&source, &world);
-    let plan = plan_of(&mut source, &units, &args.selection)?;
+    let plan = plan_of(&mut source, &jobs, &args.selection)?;
     chosen::narrow(&mut tests, args, &source, &plan)?;
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let masks = preflight::masks(args);
     let show = |folder: &Path| reports::show(args, &masks, folder);
-    let record = Arc::new(Record::create(&source.settings.home, show)?);
+    let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     let cancelled = signals::listen(record.clone());
     begin(&record, &source, &host, &plan, &cells);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
-    let (done, built) = watch::channel::<Option<Built>>(None);
+    let (done, built) = watch::channel(Built::new());
     let supply = Supply {
         world: &world,
         home: &source.settings.home,
@@ -83,23 +85,23 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         brake: &brake,
         stop: stop.clone(),
     };
-    let building = async {
-        let cache = source.settings.home.cache().join("build");
-        let built = artifact::build(&request, &units, builder.as_ref(), &cache, record.as_ref());
-        // Nobody waits any more where every lane has ended.
-        let _ = done.send(Some(until_cancelled(built, &stop).await.map(Arc::new)));
-    };
+    let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    tell(&reports, end(&cancelled), &source, &stack)
+    tell(&reports, end(&cancelled), &stack)
 }
 
-/// The last fact, and what is told of them all.
-fn tell(reports: &reports::Reports<'_>, why: RunEnd, source: &Source, stack: &Stack) -> Result<u8> {
+/// The last facts, and what is told of them all.
+fn tell(reports: &reports::Reports<'_>, why: RunEnd, stack: &Stack) -> Result<u8> {
+    if let Ok(kept) = stack.record()
+        && !kept.machines.is_empty()
+    {
+        reports.record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
+    }
     reports.record.emit(Event::RunFinished { why });
     reports.write()?;
-    reports.farewell(source, stack);
+    reports.farewell();
     Ok(reports.record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
@@ -112,15 +114,24 @@ fn end(cancelled: &watch::Receiver<bool>) -> RunEnd {
     if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed }
 }
 
-/// What a build came to: nothing where it failed, or where nobody wants it any more.
-async fn until_cancelled<T, E>(
-    build: impl Future<Output = std::result::Result<T, E>>,
+/// Builds for one architecture after the other, and tells who waits what each came to.
+async fn build_all(
+    jobs: &[Job],
+    builder: &dyn Builder,
+    source: &Source,
+    record: &Record,
     cancelled: &watch::Receiver<bool>,
-) -> Option<T> {
-    let mut cancelled = cancelled.clone();
-    tokio::select! {
-        built = build => built.ok(),
-        _ = cancelled.wait_for(|stop| *stop) => None,
+    done: &watch::Sender<Built>,
+) {
+    let cache = source.settings.home.cache().join("build");
+    for Job { request, units } in jobs {
+        let mut cancelled = cancelled.clone();
+        let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
+        let artifacts = tokio::select! {
+            built = artifact::build(request, units, builder, &cache, record, &log) => built.ok(),
+            _ = cancelled.wait_for(|stop| *stop) => None,
+        };
+        done.send_modify(|all| drop(all.insert(request.arch, artifacts.map(Arc::new))));
     }
 }
 
@@ -128,14 +139,15 @@ async fn until_cancelled<T, E>(
 ///
 /// # Errors
 /// Nothing is wanted in any.
-pub(super) fn plan_of(source: &mut Source, units: &[Unit], selection: &cli::Selection) -> Result<Plan> {
-    let packages: Vec<String> = build::test_packages(units).into_iter().map(str::to_owned).collect();
+pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Selection) -> Result<Plan> {
+    let packages: Vec<String> = jobs::all_packages(jobs).into_iter().map(str::to_owned).collect();
     if selection.packages.is_empty() {
         chosen::no_empty_set(source, &packages)?;
     }
     let durations = history::durations(&source.settings.home.runs());
     let cells = source.cells.iter().map(|(cell, _)| cell);
     let mut plan = plan::make(cells, packages, &durations, &source.choice, &source.matrix.sets);
+    jobs::only_where_built(&mut plan, jobs);
     if let Some(again) = &selection.again {
         plan.keep(|cell, package| again.wants(cell, package));
     }
@@ -157,6 +169,7 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
         component: source.component_name.clone(),
         stack: source.stack.clone(),
         test_failure_exit_code: source.settings.test_failure_exit_code(),
+        root: source.settings.root.value.display().to_string(),
     });
     for notice in source.notices.iter().chain(&host.notices) {
         record.emit(Event::Warning { subject: "notice".to_owned(), message: notice.clone() });

@@ -124,6 +124,7 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
         }
         None => MatrixFile::default(),
     };
+    matrix.place = selection.place;
     if let Some(path) = &selection.packages_run_config {
         matrix.sets.set_usual(read_run_config(path, &matrix)?);
     }

@@ -287,6 +287,42 @@ impl Child {
         Ok(Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr })
     }
 
+    /// Runs it to its end and hands over each line of both its streams as it comes. Gives its status, and the end of
+    /// what it said: `keep` bytes at least, twice as many at most. A program that is not there ends with 127.
+    pub async fn told(
+        self,
+        keep: usize,
+        lines: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(Option<i32>, String)> {
+        let mut merged = self.clone();
+        merged.program = "sh".into();
+        merged.args = ["-c", "exec \"$@\" 2>&1", "sh"].map(OsString::from).to_vec();
+        merged.args.push(self.program);
+        merged.args.extend(self.args);
+        let mut running = merged.start()?;
+        let (mut kept, mut line, mut buffer) = (Vec::new(), Vec::new(), vec![0; 16 << 10]);
+        loop {
+            let read = running.read(&mut buffer).await?;
+            if read == 0 {
+                break;
+            }
+            kept.extend_from_slice(&buffer[..read]);
+            if kept.len() > 2 * keep {
+                kept.drain(..kept.len() - keep);
+            }
+            for byte in &buffer[..read] {
+                match byte {
+                    b'\n' => lines(&String::from_utf8_lossy(&std::mem::take(&mut line))),
+                    byte => line.push(*byte),
+                }
+            }
+        }
+        if !line.is_empty() {
+            lines(&String::from_utf8_lossy(&line));
+        }
+        Ok((running.wait().await?, String::from_utf8_lossy(&kept).into_owned()))
+    }
+
     /// Starts it. Standard error is thrown away: merge it in the command where it matters.
     pub fn start(self) -> Result<Running> {
         let mut child = self.spawn()?;

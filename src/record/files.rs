@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
+use kmt_reporters::Masks;
 use kmt_reporters::event::OutputRef;
 
 use crate::error::{Failure, Result};
@@ -31,11 +32,15 @@ pub(super) fn point_latest(runs: &Path, folder: &Path) {
     }
 }
 
-/// Output of one package in one cell: the raw stream, and the tests' own parts, each in one piece.
+/// Output of one package in one cell: the raw stream, and the tests' own parts, each in one piece. Secrets do not
+/// reach the disk, so that a report made later needs to know none.
 #[derive(Debug)]
 pub struct PackageFiles {
     raw: Appended,
     tests: Appended,
+    masks: Masks,
+    /// The end of the raw stream, in which a secret may have begun.
+    held: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -71,32 +76,83 @@ impl Appended {
 
 impl PackageFiles {
     /// Below the run directory `folder`; nothing is made before something is written.
-    pub fn below(folder: &Path, cell: &str, package: &str, attempt: u32) -> PackageFiles {
+    pub fn below(folder: &Path, masks: &Masks, cell: &str, package: &str, attempt: u32) -> PackageFiles {
         let slug: String = package
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
             .collect();
         let number = if attempt > 1 { format!(".{attempt}") } else { String::new() };
         let name = |kind: &str| format!("output/{cell}/{slug}{number}.{kind}");
-        PackageFiles { raw: Appended::new(folder, name("raw")), tests: Appended::new(folder, name("tests")) }
+        PackageFiles {
+            raw: Appended::new(folder, name("raw")),
+            tests: Appended::new(folder, name("tests")),
+            masks: masks.clone(),
+            held: Vec::new(),
+        }
     }
 
     /// Appends to the raw stream.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.raw.append(bytes);
+        if self.masks.is_empty() {
+            self.raw.append(bytes);
+            return;
+        }
+        self.held.extend_from_slice(bytes);
+        self.held = self.masks.mask_bytes(&self.held);
+        let settled = self.held.len().saturating_sub(self.masks.longest());
+        self.raw.append(&self.held[..settled]);
+        self.held.drain(..settled);
     }
 
     /// Appends the output of a test that ended.
     pub fn test_output(&mut self, bytes: &[u8]) -> Option<OutputRef> {
-        self.tests.append(bytes)
+        if self.masks.is_empty() {
+            return self.tests.append(bytes);
+        }
+        self.tests.append(&self.masks.mask_bytes(bytes))
     }
 
     /// Everything the package printed.
-    pub fn whole(&self) -> Option<OutputRef> {
+    pub fn whole(&mut self) -> Option<OutputRef> {
+        self.settle();
         (self.raw.length > 0).then(|| OutputRef {
             file: self.raw.name.clone(),
             offset: 0,
             length: self.raw.length,
         })
+    }
+
+    fn settle(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.raw.append(&held);
+    }
+}
+
+impl Drop for PackageFiles {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_does_not_reach_the_disk_however_it_is_cut() {
+        let text = b"token hunter22hunter22 and hunter2";
+        for size in 1..text.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let masks = Masks::new(["hunter22"]);
+            let mut files = PackageFiles::create(folder.path(), &masks, "cell", "pkg/a", 1);
+            text.chunks(size).for_each(|chunk| files.raw(chunk));
+            let whole = files.whole().unwrap();
+            let own = files.test_output(text).unwrap();
+            for output in [whole, own] {
+                let told = std::fs::read(folder.path().join(&output.file)).unwrap();
+                assert_eq!(told, b"token [masked][masked] and hunter2", "{size}");
+                assert_eq!(output.length, told.len() as u64);
+            }
+        }
     }
 }

@@ -4,9 +4,11 @@
 //! and time, is appended to `events.jsonl`, folded into the model, and shown. Reports are written from the
 //! model at the end, or whenever somebody must leave early.
 
+pub mod export;
 mod files;
 pub mod history;
 pub mod now;
+pub mod recorded;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -15,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use chrono::Utc;
+use kmt_reporters::Masks;
 use kmt_reporters::event::{Envelope, Event, EventSink, LogWriter, SCHEMA};
 use kmt_reporters::model::Run;
 
@@ -35,6 +38,7 @@ pub trait Show: Send {
 pub struct Record {
     folder: PathBuf,
     begun: Instant,
+    masks: Masks,
     inner: Mutex<Inner>,
 }
 
@@ -47,11 +51,11 @@ struct Inner {
 }
 
 impl Record {
-    /// Makes a fresh run directory and its log.
+    /// Makes a fresh run directory and its log; what `masks` hides reaches neither.
     ///
     /// # Errors
     /// The directory or the log cannot be made.
-    pub fn create(home: &Home, show: impl FnOnce(&Path) -> Box<dyn Show>) -> Result<Record> {
+    pub fn create(home: &Home, masks: &Masks, show: impl FnOnce(&Path) -> Box<dyn Show>) -> Result<Record> {
         let (folder, _) = files::fresh_folder(&home.runs())?;
         let path = folder.join("events.jsonl");
         let file = File::create(&path).map_err(|error| Failure::file("create", &path, &error))?;
@@ -63,7 +67,7 @@ impl Record {
             show: show(&folder),
             failed: None,
         };
-        Ok(Record { folder, begun: Instant::now(), inner: Mutex::new(inner) })
+        Ok(Record { folder, begun: Instant::now(), masks: masks.clone(), inner: Mutex::new(inner) })
     }
 
     /// The run directory.
@@ -103,7 +107,7 @@ impl Record {
         package: &str,
         attempt: u32,
     ) -> PackageFiles {
-        PackageFiles::below(&self.folder, &cell.slug(), package, attempt)
+        PackageFiles::below(&self.folder, &self.masks, &cell.slug(), package, attempt)
     }
 
     /// Folder for what one machine left: console and kernel log.
@@ -117,8 +121,19 @@ impl Record {
     }
 }
 
+/// The fact without secrets. Ids are ours, and stay as they are.
+fn masked(event: Event, masks: &Masks) -> Event {
+    const OURS: [&str; 5] = ["event", "cell", "machine", "package", "arch"];
+    if masks.is_empty() {
+        return event;
+    }
+    let value = serde_json::to_value(&event).map(|value| masks.mask_json(value, &OURS));
+    value.and_then(serde_json::from_value).unwrap_or(event)
+}
+
 impl EventSink for Record {
     fn emit(&self, event: Event) {
+        let event = masked(event, &self.masks);
         let mut inner = self.inner();
         let envelope = Envelope {
             schema: SCHEMA,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kmt_reporters::event::{Event, EventSink as _};
+use kmt_reporters::event::{Arch, Event, EventSink as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -40,8 +40,8 @@ pub enum Afterwards {
     ThrowAway,
 }
 
-/// What a build came to: the artifacts, or nothing where it failed (the record says why).
-pub type Built = Option<Arc<ArtifactSet>>;
+/// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
+pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
 
 /// How the tests are run.
 pub struct Tests {
@@ -85,8 +85,8 @@ pub struct Conductor<'a> {
     pub tests: Tests,
     /// Takes the facts.
     pub record: &'a Record,
-    /// The build, once it is done.
-    pub built: watch::Receiver<Option<Built>>,
+    /// The builds that are done.
+    pub built: watch::Receiver<Built>,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
     /// Packages that must not run at the same time.
@@ -182,7 +182,9 @@ impl Conductor<'_> {
         let (mut built, mut stop) = (self.built.clone(), self.stop.clone());
         let ends = |aftermath| Served { aftermath, goes_on: false };
         let artifacts = tokio::select! {
-            built = built.wait_for(Option::is_some) => built.ok().and_then(|b| b.clone().flatten()),
+            built = built.wait_for(|all| all.contains_key(&cell.id.arch)) => {
+                built.ok().and_then(|all| all.get(&cell.id.arch).cloned().flatten())
+            }
             _ = stop.wait_for(|stop| *stop) => None,
         };
         let Some(artifacts) = artifacts else { return ends(Aftermath::Healthy) };
@@ -306,7 +308,14 @@ impl Conductor<'_> {
             let tests = match lane.list(package).await {
                 Listed::Tests(tests) => tests,
                 Listed::Refused => {
-                    tasks.push(task);
+                    // It cannot be taken apart: the whole of it belongs to one part.
+                    let whole = vec![package.name.clone()];
+                    let ours =
+                        self.tests.partition.is_none_or(|p| !p.of(cell, &package.name, whole).is_empty());
+                    match ours {
+                        true => tasks.push(task),
+                        false => lane.tell_tests(&package.name, Vec::new()),
+                    }
                     continue;
                 }
                 Listed::Unanswered => return Err(()),

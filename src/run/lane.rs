@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::brake::{Brake, Halt};
 use super::filter::{Filters, TestFilters};
-use super::gotest::Parser;
+use super::formats::{Reader, Speech};
 use super::script::{END, Listing, Piece, RUN, Said, ShardOrder, Splitter};
 use super::task::Task;
 use super::timeline::Timeline;
@@ -148,7 +148,7 @@ struct Execution<'a> {
     heard: Instant,
     files: PackageFiles,
     tracker: Tracker,
-    parser: Parser,
+    parser: Reader,
     splitter: Splitter,
     listing: Option<Vec<u8>>,
     chosen: Option<BTreeSet<String>>,
@@ -182,9 +182,9 @@ impl Lane<'_> {
             heard: Instant::now(),
             files: self.record.package_files(self.cell(), &package.name, number),
             tracker: Tracker::new(self.cell().clone(), package.name.clone(), number),
-            parser: Parser::new(package.framing),
+            parser: package.speech.reader(),
             splitter: Splitter::new(&nonce),
-            listing: task.tests.is_none().then(Vec::new),
+            listing: (task.tests.is_none() && package.speech.is_go()).then(Vec::new),
             chosen: task.tests.clone(),
             tap: ConsoleTap::from_end(&self.guest.console),
             buffer: vec![0; 64 * 1024],
@@ -212,8 +212,13 @@ impl Lane<'_> {
         self.filters.of(self.cell(), &package.name)
     }
 
-    fn order(&self, execution: &Execution<'_>, task: &Task) -> ShardOrder {
-        let mut args = vec![execution.package.framing.argument().to_owned()];
+    /// Arguments of the binary, but for those that everybody asked for.
+    fn args_of(&self, execution: &Execution<'_>, task: &Task) -> Vec<String> {
+        let framing = match execution.package.speech {
+            Speech::Go(framing) => framing,
+            other => return other.chosen(task.tests.as_ref(), self.count),
+        };
+        let mut args = vec![framing.argument().to_owned()];
         let mut flag = |name: &str, value: &str| args.push(format!("-test.{name}={value}"));
         let filters = self.filters_of(execution.package);
         if let Some(tests) = &task.tests {
@@ -229,18 +234,26 @@ impl Lane<'_> {
         }
         // As `go test` does: a test that exits with 0 would otherwise look like success.
         flag("paniconexit0", "true");
+        args
+    }
+
+    fn order(&self, execution: &Execution<'_>, task: &Task) -> ShardOrder {
         let words = self.words.of(self.cell(), &execution.package.name);
+        let mut args = self.args_of(execution, task);
         args.extend(words.args.iter().cloned());
+        let filters = self.filters_of(execution.package);
         ShardOrder {
             nonce: execution.nonce.clone(),
             pidfile: execution.pidfile.clone(),
             folder: format!("{}/{}", self.root, execution.package.workdir),
             binary: format!("{}/{}", self.root, execution.package.binary),
             list: match task.tests {
-                None => Listing::First(filters.run.list_pattern().to_owned()),
-                Some(_) => Listing::No,
+                None if execution.package.speech.is_go() => {
+                    Listing::First(filters.run.list_pattern().to_owned())
+                }
+                _ => Listing::No,
             },
-            env: words.env_below(&self.root),
+            env: words.env_below(&self.root, self.cell().arch),
             args,
         }
     }

@@ -300,7 +300,7 @@ mod tests {
     fn tracked(items: Vec<(u64, Item)>) -> Tracker {
         let temp = tempfile::tempdir().unwrap();
         let cell = CellId::local("debian_12", "6.1", Arch::X86_64);
-        let mut files = PackageFiles::below(temp.path(), "cell", "pkg", 1);
+        let mut files = PackageFiles::below(temp.path(), &kmt_reporters::Masks::default(), "cell", "pkg", 1);
         let mut tracker = Tracker::new(cell, "pkg".to_owned(), 1);
         for (at, item) in items {
             tracker.take(item, seconds(at), &mut files, &mut Vec::new());

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kmt_reporters::event::CellId;
+use kmt_reporters::event::{Arch, CellId};
+
+use crate::settings::component::for_arch;
 
 /// Arguments and environment of a test binary; in values `{root}` stands for the component's folder in the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +36,8 @@ impl PackageWords {
 
 impl Words {
     /// The environment where the component's folder in the guest is `root`.
-    pub fn env_below(&self, root: &str) -> Vec<(String, String)> {
-        self.env.iter().map(|(name, value)| (name.clone(), value.replace("{root}", root))).collect()
+    pub fn env_below(&self, root: &str, arch: Arch) -> Vec<(String, String)> {
+        let put = |value: &str| for_arch(&value.replace("{root}", root), arch);
+        self.env.iter().map(|(name, value)| (name.clone(), put(value))).collect()
     }
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::component::Component;
 use super::profile::Profile;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Result, unknown_key};
 use crate::matrix::select::PackagePattern;
 
 /// The whole file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Component that is meant when none is named.
@@ -31,7 +33,7 @@ pub struct Config {
 }
 
 /// Packages that must not run at the same time, wherever they run.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Group {
     /// Patterns of packages.
@@ -44,7 +46,7 @@ pub struct Group {
 }
 
 /// A complaint of a living kernel that fails no test.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AllowedSplat {
     /// Regular expression for its title, its signature or one of its lines.
@@ -55,72 +57,18 @@ pub struct AllowedSplat {
     pub link: Option<String>,
     /// The last day on which it is, `"2027-01-31"`.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub expires: Option<chrono::NaiveDate>,
 }
 
-/// What is tested together: how it is built, where it lies in the guest, how long it may take.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Component {
-    /// Who builds it.
-    pub builder: BuilderKind,
-    /// Programs to build and ship to `{root}/bin` (builder `go`).
-    #[serde(default)]
-    pub binaries: Vec<String>,
-    /// Patterns of packages with tests.
-    #[serde(default = "every_package")]
-    pub packages: Vec<String>,
-    /// Build tags.
-    #[serde(default)]
-    pub tags: Vec<String>,
-    /// Arguments of every compilation.
-    #[serde(default)]
-    pub build_args: Vec<String>,
-    /// Environment of the build.
-    #[serde(default)]
-    pub build_env: BTreeMap<String, String>,
-    /// Folder of test binaries, relative to `kmt.toml` (builder `prebuilt`).
-    pub folder: Option<String>,
-    /// Folder in the guest.
-    pub layout: Option<String>,
-    /// Environment of the tests; `{root}` is the folder in the guest.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Arguments of every test binary.
-    #[serde(default)]
-    pub test_args: Vec<String>,
-    /// Longest time a package may take.
-    #[serde(default = "ten_minutes", deserialize_with = "duration")]
-    pub timeout: Duration,
-    /// The same for packages by pattern; the longest pattern that matches wins.
-    #[serde(default, deserialize_with = "durations")]
-    pub timeouts: BTreeMap<String, Duration>,
-}
-
-/// Who builds a component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BuilderKind {
-    /// The Go toolchain.
-    Go,
-    /// Nobody: a folder of test binaries.
-    Prebuilt,
-}
-
-fn every_package() -> Vec<String> {
-    vec!["./...".to_owned()]
-}
-
-fn ten_minutes() -> Duration {
-    Duration::from_secs(600)
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
-fn durations<'de, D: Deserializer<'de>>(
+pub(super) fn durations<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<BTreeMap<String, Duration>, D::Error> {
     BTreeMap::<String, String>::deserialize(deserializer)?
@@ -168,21 +116,35 @@ pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
 pub fn read(path: &Path) -> Result<Config> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("cannot read `{}`", path.display())).caused_by(error))?;
-    toml::from_str(&text).map_err(|error| {
-        Failure::usage(format!("`{}` is not a valid kmt.toml", path.display())).caused_by(error)
-    })
+    let config: Config = toml::from_str(&text).map_err(|error| {
+        let failure = Failure::usage(format!("`{}` is not a valid kmt.toml", path.display()));
+        let near = unknown_key(error.message());
+        let failure = failure.caused_by(&error);
+        match near {
+            Some(near) => failure.hint(format!("did you mean `{near}`?")),
+            None => failure,
+        }
+    })?;
+    for (name, component) in &config.component {
+        component.check(name).map_err(|failure| {
+            let message = format!("`{}` is not a valid kmt.toml", path.display());
+            failure
+                .hints
+                .iter()
+                .fold(Failure::usage(message).caused_by(&failure.message), |all, hint| all.hint(hint))
+        })?;
+    }
+    Ok(config)
 }
 
-impl Component {
-    /// Folder of the component in a guest.
-    pub fn layout_of(&self, name: &str) -> String {
-        self.layout.clone().unwrap_or_else(|| format!("/opt/{name}-tests"))
-    }
-
-    /// The longest time `package` may take: the longest pattern that matches it, else the component's.
-    pub fn timeout_of(&self, package: &str) -> Duration {
-        longest_match(&self.timeouts, package).unwrap_or(self.timeout)
-    }
+/// The JSON Schema of a `kmt.toml`, for editors.
+///
+/// # Errors
+/// It cannot be told: a bug.
+pub fn schema() -> Result<serde_json::Value> {
+    let schema = schemars::schema_for!(Config);
+    serde_json::to_value(schema)
+        .map_err(|error| Failure::new(Kind::Internal, "cannot tell the schema").caused_by(error))
 }
 
 /// The timeout of the longest pattern that means `package`.
@@ -222,11 +184,64 @@ mod tests {
         assert_eq!(none.timeout_of("pkg/ebpf"), Duration::from_secs(60));
     }
 
+    fn parsed(text: &str) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kmt.toml");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
     #[test]
-    fn unknown_keys_are_errors_with_a_line() {
-        let error =
-            toml::from_str::<Config>("[component.a]\nbuilder = \"go\"\ntimeot = \"1m\"\n").unwrap_err();
-        assert!(error.to_string().contains("line 3"), "{error}");
-        assert!(error.to_string().contains("timeot"), "{error}");
+    fn unknown_keys_are_errors_with_a_line_and_the_nearest_name() {
+        for (text, line, near) in [
+            ("[component.a]\nbuilder = \"go\"\ntimeot = \"1m\"\n", "line 3", "timeout"),
+            ("[component.a]\nbuilder = \"prebuild\"\n", "line 2", "prebuilt"),
+            ("[component.a]\nbuilder = \"go\"\n[component.a.prepare]\nmodule = []\n", "line 4", "modules"),
+        ] {
+            let failure = parsed(text).unwrap_err();
+            assert!(failure.causes[0].contains(line), "{failure:?}");
+            assert_eq!(failure.hints, [format!("did you mean `{near}`?")]);
+        }
+    }
+
+    #[test]
+    fn keys_that_do_not_go_together_are_errors() {
+        for (keys, words) in [
+            ("builder = \"go\"\nrace = true", "needs cgo"),
+            ("builder = \"prebuilt\"", "names no folder"),
+            ("builder = \"command\"", "has none"),
+            ("builder = \"go\"\nformat = \"tap\"", "as `gotest`"),
+            ("builder = \"prebuilt\"\nfolder = \"x\"\nhelpers = [\"./x\"]", "only the builder `go`"),
+            ("builder = \"go\"\nlayout = \"opt\"", "is no layout"),
+            ("builder = \"go\"\nartifacts = [{ form = \"x\" }]", "a pattern of files, or {"),
+        ] {
+            let failure = parsed(&format!("[component.a]\n{keys}\n")).unwrap_err();
+            assert!(failure.causes[0].contains(words), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_component_is_read() {
+        let text = "[component.a]\nbuilder = \"command\"\nformat = \"kselftest\"\nlayout = \"/opt/x/\"\n\
+                    artifacts = [\"a/{arch}/*.o\", { from = \"b\", to = \"c\" }]\n\
+                    [[component.a.command]]\nargv = [\"make\"]\ninputs = [\"*.c\"]\noutputs = [\"out\"]\n\
+                    container = { image = \"i\", engine = \"podman\" }\n\
+                    [component.a.tests]\nnet = \"out/net\"\n\
+                    [component.a.prepare]\nsysctls = { \"net.core.somaxconn\" = 5 }\n\
+                    mounts = [{ type = \"debugfs\", target = \"/d\" }]\n";
+        let component = &parsed(text).unwrap().component["a"];
+        assert_eq!((component.layout_of("a"), component.artifacts.len()), ("/opt/x".to_owned(), 2));
+        assert_eq!(component.prepare.sysctls["net.core.somaxconn"].to_string(), "5");
+    }
+
+    /// `SCHEMA=overwrite cargo nextest run schema` writes it.
+    #[test]
+    fn the_schema_that_is_kept_is_that_of_the_code() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/settings/kmt.schema.json");
+        let now = format!("{:#}\n", schema().unwrap());
+        if std::env::var_os("SCHEMA").is_some_and(|word| word == "overwrite") {
+            std::fs::write(&path, &now).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), now);
     }
 }

@@ -3,6 +3,7 @@
 //! Owns `kmt.toml`, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
 //! tested (`matrix`). To add a setting: a field in `file`, its default here, its line in `config show`.
 
+pub mod component;
 pub mod file;
 pub mod home;
 pub mod profile;
@@ -11,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Result, nearest};
-pub use file::{BuilderKind, Component};
+pub use component::{BuilderKind, Component};
 pub use home::Home;
 pub use profile::{Profile, Rules};
 

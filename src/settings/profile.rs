@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::file::parse_duration;
 
 /// How a run behaves in one surrounding.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Profile {
     /// Exit code for failing tests, instead of 100.
@@ -20,15 +21,19 @@ pub struct Profile {
     pub junit: Option<String>,
     /// After how long a test is said to be slow.
     #[serde(default, deserialize_with = "duration")]
+    #[schemars(with = "Option<String>")]
     pub slow: Option<Duration>,
     /// Longest time a test may run by itself.
     #[serde(default, deserialize_with = "duration")]
+    #[schemars(with = "Option<String>")]
     pub test_timeout: Option<Duration>,
     /// Longest time a test binary may stay silent.
     #[serde(default, deserialize_with = "duration")]
+    #[schemars(with = "Option<String>")]
     pub no_output_timeout: Option<Duration>,
     /// Longest time of a whole run.
     #[serde(default, deserialize_with = "duration")]
+    #[schemars(with = "Option<String>")]
     pub global_timeout: Option<Duration>,
     /// Begin nothing more after so many tests have failed.
     pub max_fail: Option<u32>,
@@ -40,7 +45,7 @@ pub struct Profile {
 }
 
 /// What a run with a test that passed on a later attempt comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlakyResult {
     /// It passes.
@@ -51,7 +56,7 @@ pub enum FlakyResult {
 }
 
 /// `[profile.*.retries]`: what is tried again, by its cause.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RetryRules {
     /// Tests that failed, hung or crashed their binary: a count, or a table.
@@ -65,7 +70,7 @@ pub struct RetryRules {
 }
 
 /// `assertion = 2`, or `assertion = { count = 2, backoff = "1s", jitter = true }`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum AssertionRule {
     /// So many times.
@@ -76,6 +81,7 @@ pub enum AssertionRule {
         count: u32,
         /// Pause before the first; doubled each time.
         #[serde(default, deserialize_with = "duration")]
+        #[schemars(with = "Option<String>")]
         backoff: Option<Duration>,
         /// Whether the pause is drawn between a half and the whole of it.
         #[serde(default)]

@@ -123,6 +123,39 @@ pub(crate) fn record(scene: &Scene, run: &Path, code: &str) {
     }
 }
 
+/// Every report made from the log and the output alone, elsewhere, is the one that the run left, byte for byte.
+pub(crate) fn replay(scene: &Scene, run: &Path, args: &[&str], said: &str) {
+    let temp = tempfile::tempdir().unwrap();
+    let copy = temp.path().join(run.file_name().unwrap());
+    fs::create_dir(&copy).unwrap();
+    fs::copy(run.join("events.jsonl"), copy.join("events.jsonl")).unwrap();
+    for folder in ["output", "machines"].into_iter().filter(|folder| run.join(folder).is_dir()) {
+        copy_all(&run.join(folder), &copy.join(folder));
+    }
+    let folder = copy.to_str().unwrap();
+    for (form, file) in [("junit", "junit.xml"), ("json", "summary.json")] {
+        let again = scene.call(&["report", folder, "--to", form], &[]);
+        assert_eq!(again.code, "0", "{}", again.text);
+        assert!(again.text == fs::read_to_string(run.join(file)).unwrap(), "{file} is told otherwise again");
+    }
+    if !args.contains(&"json") {
+        let verbose: &[&str] = if args.contains(&"--verbose") { &["--verbose"] } else { &[] };
+        let again = scene.call(&[&["report", folder], verbose].concat(), &[]).text;
+        let again = again.replace(folder, run.to_str().unwrap());
+        assert!(said.ends_with(&again), "told otherwise again:\n{again}\nat first:\n{said}");
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        match entry.path().is_dir() {
+            true => copy_all(&entry.path(), &to.join(entry.file_name())),
+            false => _ = fs::copy(entry.path(), to.join(entry.file_name())).unwrap(),
+        }
+    }
+}
+
 /// The JUnit file that was asked for is there and whole.
 pub(crate) fn junit(scene: &Scene, args: &[&str]) {
     let asked = args.iter().position(|arg| *arg == "--junit").and_then(|at| args.get(at + 1));

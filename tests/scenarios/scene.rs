@@ -286,6 +286,7 @@ pub(crate) fn play(name: &str) {
         check::journal(&scene);
         if let Some(run) = said.run.as_ref().filter(|_| said.code != "killed") {
             check::record(&scene, run, &said.code);
+            check::replay(&scene, run, &args, &said.text);
             check::junit(&scene, &args);
             check::secrets(run, &said.text, &env);
         }

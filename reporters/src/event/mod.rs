@@ -167,6 +167,9 @@ pub enum Event {
         stack: String,
         /// The code that failing tests map to (100 unless the profile says otherwise).
         test_failure_exit_code: u8,
+        /// Root of the repository under test (empty in logs that do not say it).
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        root: String,
     },
     /// A cell is part of this run.
     CellSelected {
@@ -486,6 +489,11 @@ pub enum Event {
         subject: String,
         /// One line.
         message: String,
+    },
+    /// Machines stay for the next run.
+    MachinesKept {
+        /// Their ids.
+        machines: Vec<String>,
     },
     /// Last event of a log.
     RunFinished {

@@ -38,25 +38,9 @@ pub fn write(run: &Run, masks: &Masks, path: &Path) -> Result<(), SummaryError> 
 pub fn text(run: &Run, masks: &Masks) -> Result<String, serde_json::Error> {
     let report = run.report();
     let value = serde_json::to_value(Summary::new(&report))?;
-    let mut text = serde_json::to_string_pretty(&masked(value, masks))?;
+    let mut text = serde_json::to_string_pretty(&masks.mask_json(value, &[]))?;
     text.push('\n');
     Ok(text)
-}
-
-/// Masks inside the values: masking the text could break it.
-fn masked(value: serde_json::Value, masks: &Masks) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => Value::String(masks.mask(&text).into_owned()),
-        Value::Array(values) => values.into_iter().map(|value| masked(value, masks)).collect(),
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .map(|(key, value)| (masks.mask(&key).into_owned(), masked(value, masks)))
-                .collect(),
-        ),
-        other => other,
-    }
 }
 
 #[derive(Debug, Serialize)]

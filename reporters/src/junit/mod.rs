@@ -54,17 +54,26 @@ pub fn write(
     masks: &Masks,
     path: &Path,
 ) -> Result<Vec<PathBuf>, JunitError> {
-    let reports = suites::reports(run, flavour, source, masks);
+    let texts = texts(run, flavour, source, masks)
+        .map_err(|source| JunitError::Serialize { path: path.to_owned(), source })?;
     let mut written = Vec::new();
-    for (index, report) in reports.iter().enumerate() {
+    for (index, text) in texts.iter().enumerate() {
         let path = part_path(path, index);
-        let text =
-            report.to_string().map_err(|source| JunitError::Serialize { path: path.clone(), source })?;
-        replace(&path, without_root_skipped(&text).as_bytes())
-            .map_err(|source| JunitError::Write { path: path.clone(), source })?;
+        replace(&path, text.as_bytes()).map_err(|source| JunitError::Write { path: path.clone(), source })?;
         written.push(path);
     }
     Ok(written)
+}
+
+/// The report as text: one, or several for a flavour that limits the cases a file may have.
+pub fn texts(
+    run: &Run,
+    flavour: Flavour,
+    source: &dyn OutputSource,
+    masks: &Masks,
+) -> Result<Vec<String>, quick_junit::SerializeError> {
+    let reports = suites::reports(run, flavour, source, masks);
+    reports.iter().map(|report| Ok(without_root_skipped(&report.to_string()?))).collect()
 }
 
 /// `junit.xml`, `junit-2.xml`, `junit-3.xml`.

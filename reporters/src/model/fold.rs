@@ -15,6 +15,7 @@ impl Run {
         if self.started.is_none() {
             self.started = Some(envelope.time);
         }
+        self.timeline.fold(envelope);
         match &envelope.event {
             Event::TestStarted { .. } | Event::TestFinished { .. } | Event::TestOutputMalformed { .. } => {
                 self.fold_test(envelope);
@@ -44,13 +45,14 @@ impl Run {
 
     fn fold_run(&mut self, event: &Event) {
         match event {
-            Event::RunStarted { run, version, command, component, stack, test_failure_exit_code } => {
+            Event::RunStarted { run, version, command, component, stack, test_failure_exit_code, root } => {
                 self.id.clone_from(run);
                 self.version.clone_from(version);
                 self.command.clone_from(command);
                 self.component.clone_from(component);
                 self.stack.clone_from(stack);
                 self.test_failure_exit_code = *test_failure_exit_code;
+                self.root.clone_from(root);
             }
             Event::CellSelected { cell, distro, distro_version } => {
                 let cell = self.cell_entry(cell);
@@ -68,6 +70,7 @@ impl Run {
                 self.halted.get_or_insert_with(|| reason.clone());
             }
             Event::CancelRequested { by } => self.cancelled_by = Some(by.clone()),
+            Event::MachinesKept { machines } => self.kept.clone_from(machines),
             Event::Warning { subject, message } => self.warnings.push((subject.clone(), message.clone())),
             Event::RunFinished { why } => self.ended = Some(*why),
             _ => {}

@@ -51,6 +51,7 @@ mod facts;
 mod fold;
 mod outcome;
 mod report;
+mod timeline;
 mod verdict;
 
 #[cfg(test)]
@@ -74,6 +75,7 @@ pub use facts::{
 pub(crate) use outcome::is_good;
 pub use outcome::{Counts, Outcome, RESULTS, result_name};
 pub use report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
+pub use timeline::{MachineLane, Span, SpanKind, Timeline};
 
 /// The fold of all events of a run.
 #[derive(Debug, Clone)]
@@ -90,6 +92,12 @@ pub struct Run {
     pub stack: String,
     /// The code that failing tests map to.
     pub test_failure_exit_code: u8,
+    /// Root of the repository under test, where the log says it.
+    pub root: String,
+    /// Machines that stay for the next run.
+    pub kept: Vec<String>,
+    /// When each machine did what.
+    pub timeline: Timeline,
     /// Time of the first event.
     pub started: Option<DateTime<Utc>>,
     /// Milliseconds into the run of the latest event.
@@ -131,6 +139,9 @@ impl Default for Run {
             component: String::new(),
             stack: String::new(),
             test_failure_exit_code: 100,
+            root: String::new(),
+            kept: Vec::new(),
+            timeline: Timeline::default(),
             started: None,
             elapsed_ms: 0,
             events: 0,

@@ -39,6 +39,7 @@ impl Script {
             component: "system-probe".to_owned(),
             stack: "main".to_owned(),
             test_failure_exit_code: 100,
+            root: "/src/agent".to_owned(),
         });
         script
     }

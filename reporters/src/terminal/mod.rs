@@ -8,6 +8,7 @@
 
 mod board;
 mod closing;
+mod diff;
 mod lines;
 mod matrix;
 mod paint;
@@ -25,6 +26,7 @@ use crate::model::Run;
 use crate::output::{NoOutput, OutputSource};
 
 pub use board::LiveBoard;
+pub use diff::difference;
 use paint::Paint;
 use progress::Throttle;
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::prebuilt::matches;
-use super::{BuildRequest, Builder, Unit};
+use super::{BuildRequest, Builder, Unit, matches};
 use crate::external::{Class, Error, Result};
 
 /// Knows a fixed set of units.
@@ -72,10 +71,7 @@ impl Builder for FakeBuilder {
                 ));
             }
         }
-        let wanted = |unit: &&Unit| {
-            request.packages.is_empty() || request.packages.iter().any(|p| matches(p, &unit.name))
-        };
-        Ok(self.units.iter().filter(wanted).cloned().collect())
+        Ok(self.units.iter().filter(|unit| request.wants(&unit.name)).cloned().collect())
     }
 
     async fn compile(&self, _request: &BuildRequest, unit: &Unit, into: &Path) -> Result<()> {

@@ -3,13 +3,15 @@
 
 mod listing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use kmt_reporters::event::Arch;
 
-use super::{BuildRequest, Builder, Cgo, Unit, UnitKind};
+use super::{BuildRequest, Builder, Cgo, Lines, Race, Unit, UnitKind};
 use crate::external::process::{Child, Output};
 use crate::external::{Class, Error, Result};
+use crate::settings::component::for_arch;
 use listing::{Listing, Package};
 
 const SYSTEM: &str = "go";
@@ -17,6 +19,13 @@ const SYSTEM: &str = "go";
 const FIELDS: &str = "-json=ImportPath,Dir,Name,ForTest,Standard,DepOnly,Deps,Module,GoFiles,CgoFiles,CFiles,\
 CXXFiles,MFiles,HFiles,FFiles,SFiles,SwigFiles,SwigCXXFiles,SysoFiles,EmbedFiles,TestGoFiles,XTestGoFiles,\
 TestEmbedFiles,XTestEmbedFiles";
+/// So many packages go to one command: their targets travel in its environment.
+const TOGETHER: usize = 200;
+/// Called by `go test` for each package in its folder, with its binary: takes it away.
+const TAKE: &str = r#"sh -c '
+printf "%s\n" "$KMT_TARGETS" | while IFS="	" read -r folder target; do
+  if [ "$folder" = "$PWD" ]; then mv -f "$1" "$target"; fi
+done' sh"#;
 /// Variables that change what is compiled.
 const VARIABLES: [&str; 17] = [
     "GOVERSION",
@@ -37,6 +46,9 @@ const VARIABLES: [&str; 17] = [
     "CGO_LDFLAGS",
     "PKG_CONFIG",
 ];
+
+/// What `go env` says.
+type Environment = serde_json::Map<String, serde_json::Value>;
 
 /// Builds with the `go` found in `PATH`, or another.
 #[derive(Debug, Clone)]
@@ -63,6 +75,9 @@ impl Go {
             .env("GOARCH", request.arch.deb())
             .env("GOTOOLCHAIN", "local")
             .env("CGO_ENABLED", if request.cgo == Cgo::On { "1" } else { "0" });
+        if request.cgo == Cgo::On && request.arch != Arch::host() {
+            child = child.env("CC", for_arch("{machine}-linux-gnu-gcc", request.arch));
+        }
         for (key, value) in &request.env {
             child = child.env(key, value);
         }
@@ -74,6 +89,10 @@ impl Go {
         if !request.tags.is_empty() {
             flags.push(format!("-tags={}", request.tags.join(",")));
         }
+        if request.race == Race::Detected {
+            flags.push("-race".to_owned());
+        }
+        flags.extend(request.args.iter().cloned());
         flags
     }
 
@@ -90,10 +109,7 @@ impl Go {
         Err(Error::new(SYSTEM, operation, subject, Class::Rejected, words))
     }
 
-    async fn environment(
-        &self,
-        request: &BuildRequest,
-    ) -> Result<serde_json::Map<String, serde_json::Value>> {
+    async fn environment(&self, request: &BuildRequest) -> Result<Environment> {
         let child = self.child(request).args(["env", "-json"]).args(VARIABLES);
         let output = self.output(child, "ask", "its environment").await?;
         serde_json::from_slice(&output.stdout)
@@ -117,13 +133,12 @@ impl Go {
 
     /// Says of a listing that failed which pattern it was and what there is instead.
     async fn explain(&self, request: &BuildRequest, error: Error) -> Error {
-        let patterns = request.packages.iter().chain(&request.binaries);
         let Ok(known) = self.packages(request, &["./..."], &["-e"]).await else {
             return error;
         };
         let known: Vec<String> =
             known.iter().filter_map(|package| listing::folder(&request.root, package)).collect();
-        for pattern in patterns {
+        for pattern in patterns(request) {
             if !pattern.starts_with('.') && request.root.join(pattern.trim_end_matches("...")).is_dir() {
                 let unknown = Error::new(SYSTEM, "find the package", pattern, Class::NotFound, &error.detail);
                 return unknown.hint(format!("folders begin with `./`: `./{pattern}`"));
@@ -140,17 +155,25 @@ impl Go {
         }
         error
     }
-}
 
-#[async_trait]
-impl Builder for Go {
-    async fn list(&self, request: &BuildRequest) -> Result<Vec<Unit>> {
-        let mut patterns: Vec<&str> = request.packages.iter().map(String::as_str).collect();
-        patterns.extend(request.binaries.iter().map(String::as_str));
+    /// What the C compiler calls itself, where there is one to take part.
+    async fn compiler(&self, request: &BuildRequest, environment: &Environment) -> Option<String> {
+        let compiler = environment.get("CC").and_then(serde_json::Value::as_str)?;
+        let mut words = compiler.split_whitespace();
+        let (program, cgo) = (words.next()?, request.cgo == Cgo::On);
+        if !cgo {
+            return None;
+        }
+        let output = Child::new(program).args(words).arg("--version").output().await.ok()?;
+        output.text().lines().next().map(|line| format!("compiler {line}"))
+    }
+
+    /// The units of one request, without helpers.
+    async fn units(&self, request: &BuildRequest) -> Result<Vec<Unit>> {
+        let patterns: Vec<&str> = patterns(request).map(String::as_str).collect();
         if patterns.is_empty() {
             return Ok(Vec::new());
         }
-        // Patterns that match nothing are a warning to Go and an error here.
         if let Some(dash) = patterns.iter().find(|pattern| pattern.starts_with('-')) {
             return Err(Error::new(SYSTEM, "list", *dash, Class::Rejected, "that is no package pattern"));
         }
@@ -161,7 +184,9 @@ impl Builder for Go {
             Ok(packages) => packages,
             Err(error) => return Err(self.explain(request, error).await),
         };
-        let listing = Listing::new(request, &environment, packages);
+        let compiler = self.compiler(request, &environment).await;
+        let listing = Listing::new(request, &environment, compiler, packages);
+        // Patterns that match nothing are a warning to Go and an error here.
         if let Some(pattern) = listing.unmatched() {
             let error =
                 Error::new(SYSTEM, "find the package", pattern, Class::NotFound, "it matches no package");
@@ -169,11 +194,68 @@ impl Builder for Go {
         }
         Ok(listing.units())
     }
+}
+
+/// Everything that is named to be built.
+fn patterns(request: &BuildRequest) -> impl Iterator<Item = &String> {
+    request.packages.iter().chain(&request.binaries).chain(&request.helpers)
+}
+
+/// The helpers of a request: they run in any guest, so they are static.
+fn helpers(request: &BuildRequest) -> BuildRequest {
+    BuildRequest {
+        packages: Vec::new(),
+        binaries: Vec::new(),
+        cgo: Cgo::Off,
+        race: Race::Ignored,
+        ..request.clone()
+    }
+}
+
+#[async_trait]
+impl Builder for Go {
+    async fn list(&self, request: &BuildRequest) -> Result<Vec<Unit>> {
+        let (tests, helpers) = (BuildRequest { helpers: Vec::new(), ..request.clone() }, helpers(request));
+        let (units, helpers) = tokio::join!(self.units(&tests), self.units(&helpers));
+        let mut units = units?;
+        units.extend(helpers?);
+        Ok(units)
+    }
+
+    async fn compile_together(&self, request: &BuildRequest, units: &[(Unit, PathBuf)], lines: Lines<'_>) {
+        let tests: Vec<_> = units.iter().filter(|(unit, _)| unit.kind == UnitKind::Test).collect();
+        for tests in tests.chunks(TOGETHER) {
+            // Two targets in one folder cannot be told apart, a line end would make two of one.
+            let plain = |path: &Path| !path.to_string_lossy().contains(['\n', '\t']);
+            let tests = tests.iter().filter(|(unit, into)| plain(&unit.dir) && plain(into));
+            let (mut targets, mut names) = (String::new(), Vec::new());
+            for (unit, into) in tests {
+                targets.push_str(&format!("{}\t{}\n", unit.dir.display(), into.display()));
+                names.push(unit.import_path.as_str());
+            }
+            if names.len() < 2 {
+                continue;
+            }
+            // `go test` builds all of them in one graph, which `go test -c` does not; what it would run is taken
+            // away instead. It strips what it only runs, unless told otherwise.
+            let ldflags =
+                format!("-ldflags=-s=false -w=false {}", request.ldflags.as_deref().unwrap_or_default());
+            let child = self.child(request).env("KMT_TARGETS", targets);
+            let child = child.args(["test", "-vet=off", "-count=1", "-timeout=0", "-buildvcs=false"]);
+            let child = child.args(Self::flags(request)).arg(ldflags).arg(format!("-exec={TAKE}"));
+            // Whatever is missing afterwards is compiled again, and says then why it cannot be.
+            let _ = child.args(names).told(1 << 10, lines).await;
+        }
+    }
 
     async fn compile(&self, request: &BuildRequest, unit: &Unit, into: &Path) -> Result<()> {
         let verb: &[&str] = match unit.kind {
             UnitKind::Test => &["test", "-c"],
-            UnitKind::Binary => &["build"],
+            UnitKind::Binary | UnitKind::Helper => &["build"],
+        };
+        let request = match unit.kind {
+            UnitKind::Helper => &helpers(request),
+            UnitKind::Test | UnitKind::Binary => request,
         };
         // No VCS stamp: it would change the binary at each commit, and fails for a checkout of another user.
         let mut child = self.child(request).args(verb).arg("-buildvcs=false").args(Self::flags(request));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use super::{BuildRequest, Builder, Unit, UnitKind};
+use super::{BuildRequest, Builder, Unit, UnitKind, matches};
 use crate::artifact::elf;
 use crate::external::{Class, Error, Result};
 
@@ -39,24 +39,12 @@ impl Builder for Prebuilt {
                 return Err(error.hint(format!("there are: {}", all.join(", "))));
             }
         }
-        units.retain(|unit| {
-            request.packages.is_empty() || request.packages.iter().any(|pattern| matches(pattern, &unit.name))
-        });
+        units.retain(|unit| request.wants(&unit.name));
         Ok(units)
     }
 
     async fn compile(&self, _request: &BuildRequest, unit: &Unit, _into: &Path) -> Result<()> {
         Err(Error::new(SYSTEM, "compile", &unit.name, Class::Rejected, "it takes finished binaries only"))
-    }
-}
-
-/// Go's patterns for folders: `./a`, `a`, `./a/...`, `./...`.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
-    let pattern = pattern.trim_start_matches("./").trim_end_matches('/');
-    match pattern.strip_suffix("...") {
-        Some("") => true,
-        Some(stem) => name == stem.trim_end_matches('/') || name.starts_with(stem),
-        None => pattern == name || (pattern.is_empty() && name == "."),
     }
 }
 
@@ -99,18 +87,4 @@ fn unit(root: &Path, file: &Path) -> Option<Unit> {
         facts: Vec::new(),
         made: Some(file.to_owned()),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_select_folders_as_go_does() {
-        assert!(matches("./...", "a/b") && matches("...", ".") && matches("./a/...", "a"));
-        assert!(
-            matches("./a/...", "a/b") && matches("a/b", "a/b") && matches(".", ".") == matches("./", ".")
-        );
-        assert!(!matches("./a/...", "ab") && !matches("a", "a/b"));
-    }
 }

@@ -24,6 +24,8 @@ pub(super) struct Found {
 pub(super) struct Expansion<'a> {
     pub(super) catalogue: &'a Catalogue,
     pub(super) host: Arch,
+    /// Where machines of axes are, whatever these say.
+    pub(super) place: Option<Where>,
     /// Every combination is a cell.
     pub(super) vcpus: Vec<u32>,
     /// The same, MiB.
@@ -109,7 +111,7 @@ impl Expansion<'_> {
         let (platforms, customs) = self.named(layer)?;
         let mut cells = Vec::new();
         for arch in arches {
-            let place = self.place(written.place, arch);
+            let place = self.place(self.place.unwrap_or(written.place), arch);
             for row in &platforms {
                 if let Some(kernel) = row.kernel(arch).filter(|kernel| wanted(kernel)) {
                     let id = CellId { location: place, ..CellId::local(&row.id, kernel, arch) };

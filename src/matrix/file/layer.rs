@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::super::{Complaint, place, spec};
 use super::sets::WrittenSet;
-use crate::error::nearest;
+use crate::error::unknown_key;
 use crate::external::hypervisor::GuestNetwork;
 use crate::settings::file::parse_duration;
 
@@ -107,7 +107,7 @@ pub(super) struct Axes {
 /// Where the machines of axes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Where {
+pub enum Where {
     /// On this box; what is of another architecture is emulated.
     #[default]
     Local,
@@ -190,13 +190,6 @@ impl Sizes {
     }
 }
 
-/// The known key nearest to the unknown one that a message of serde's names, with those that were expected.
-fn nearest_key(message: &str) -> Option<&str> {
-    let names = message.strip_prefix("unknown field ")?;
-    let mut names = names.split('`').skip(1).step_by(2);
-    nearest(names.next()?, names)
-}
-
 /// The text with every line cut where nobody reads on.
 fn shortened(text: &str) -> String {
     let cut = |line: &str| line.chars().take(LONGEST_LINE).collect::<String>();
@@ -214,7 +207,7 @@ impl Layer {
             let words = error.to_string();
             let complaint =
                 Complaint::new(format!("`{name}` is not a valid matrix\n{}", shortened(words.trim_end())));
-            match nearest_key(error.message()) {
+            match unknown_key(error.message()) {
                 Some(near) => complaint.hint(format!("did you mean `{near}`?")),
                 None => complaint.hint(format!("the keys and their types: {SCHEMA}")),
             }

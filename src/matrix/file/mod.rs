@@ -20,6 +20,7 @@ use super::spec::Resolved;
 use super::{Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
 use crate::external::hypervisor::GuestNetwork;
 use expand::{Expansion, Found};
+pub use layer::Where;
 use layer::{Exclude, Layer, Sizes, Written};
 use sets::SetOfCells;
 
@@ -43,6 +44,8 @@ pub struct MatrixFile {
     pub timeouts: BTreeMap<String, Duration>,
     /// Parts of the suite; every cell comes once with each.
     pub sets: TestSets,
+    /// Where the machines of axes are, whatever the files say.
+    pub place: Option<Where>,
     /// Where a set says which cells have it: number of the layer, expression.
     having: BTreeMap<String, (usize, Option<Spanned<String>>)>,
     layers: Vec<Layer>,
@@ -147,6 +150,7 @@ impl MatrixFile {
         let expansion = Expansion {
             catalogue,
             host,
+            place: self.place,
             vcpus: vcpus.unwrap_or_else(|| vec![DEFAULT_VCPU]),
             memories: memories.unwrap_or_else(|| vec![DEFAULT_MEMORY_MIB]),
         };

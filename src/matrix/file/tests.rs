@@ -45,6 +45,11 @@ fn axes_are_combined_and_compared() {
         customs,
         ["custom/4.4/x86_64@remote", "custom/4.5/x86_64@remote", "custom/6.12/x86_64@remote"]
     );
+    let mut here =
+        MatrixFile::parse("m.toml", "[axes]\ndistro = [\"trixie\"]\nwhere = \"remote\"\n").unwrap();
+    here.place = Some(Where::Local);
+    let here = here.expand(&Catalogue::embedded().unwrap(), Arch::X86_64).unwrap();
+    assert_eq!(here[0].cell.id.to_string(), "debian_13/6.12/x86_64");
     let both = cells("[axes]\ndistro = [\"custom\", \"debian_13\"]\nkernel = [\"6.12\"]\n").unwrap();
     assert_eq!(both, ["debian_13/6.12/x86_64", "custom/6.12/x86_64"]);
     let foreign = MatrixFile::parse("m.toml", "[axes]\ndistro = [\"trixie\"]\narch = [\"arm64\"]\n").unwrap();

@@ -87,7 +87,10 @@ impl Lane<'_> {
             Some((TestResult::TimedOut, format!("still running after {} s, {why}", elapsed.as_secs())))
         };
         match ended {
-            Ended::Exited { status, leaked } => self.exited(execution, status, leaked),
+            Ended::Exited { status, leaked } => {
+                let status = execution.parser.status(status);
+                self.exited(execution, status, leaked)
+            }
             Ended::Refused(what) => {
                 let message = format!("{}: the guest has no {what} to run", execution.package.name);
                 self.record.emit(Event::Warning { subject: self.guest.machine.clone(), message });

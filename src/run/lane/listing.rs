@@ -21,13 +21,16 @@ pub enum Listed {
 impl Lane<'_> {
     /// Asks the binary of a package for its tests.
     pub async fn list(&self, package: &TestPackage) -> Listed {
+        if !package.speech.is_go() {
+            return Listed::Refused;
+        }
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let order = ShardOrder {
             pidfile: format!("{}/run/kmt/{nonce}.pid", self.guest.connection.prefix()),
             folder: format!("{}/{}", self.root, package.workdir),
             binary: format!("{}/{}", self.root, package.binary),
             list: Listing::Only(self.filters_of(package).run.list_pattern().to_owned()),
-            env: self.words.of(self.cell(), &package.name).env_below(&self.root),
+            env: self.words.of(self.cell(), &package.name).env_below(&self.root, self.cell().arch),
             args: Vec::new(),
             nonce,
         };

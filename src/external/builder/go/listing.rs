@@ -36,6 +36,7 @@ struct Module {
     path: String,
     #[serde(default)]
     version: String,
+    go_mod: Option<PathBuf>,
     replace: Option<Box<Module>>,
 }
 
@@ -47,6 +48,11 @@ impl Module {
             None if self.version.is_empty() => None,
             None => Some(format!("{}@{}", self.path, self.version)),
         }
+    }
+
+    /// Its `go.mod`.
+    fn file(&self) -> Option<&PathBuf> {
+        self.replace.as_ref().and_then(|other| other.file()).or(self.go_mod.as_ref())
     }
 }
 
@@ -110,6 +116,7 @@ impl<'a> Listing<'a> {
     pub(super) fn new(
         request: &'a BuildRequest,
         environment: &Map<String, Value>,
+        compiler: Option<String>,
         all: Vec<Package>,
     ) -> Self {
         let value = |key: &str| environment.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -117,6 +124,8 @@ impl<'a> Listing<'a> {
             super::VARIABLES.iter().map(|key| format!("{key}={}", value(key))).collect();
         facts.push(format!("arch={} cgo={:?}", request.arch, request.cgo));
         facts.push(format!("tags={:?} ldflags={:?}", request.tags, request.ldflags));
+        facts.push(format!("race={:?} args={:?}", request.race, request.args));
+        facts.extend(compiler);
         facts.extend(request.env.iter().map(|(key, value)| format!("env {key}={value}")));
         let mut files = Vec::new();
         for key in ["GOMOD", "GOWORK"] {
@@ -126,6 +135,14 @@ impl<'a> Listing<'a> {
                 files.extend([file, sum].into_iter().filter(|file| file.is_file()));
             }
         }
+        // The other modules of a workspace, and those that stand in for published ones.
+        let modules = all.iter().filter_map(|package| package.module.as_ref());
+        let local = modules.filter(|module| module.fixed().is_none()).filter_map(Module::file);
+        for file in local.collect::<BTreeSet<_>>() {
+            let sum = file.with_extension("sum");
+            files.extend([file.clone(), sum].into_iter().filter(|file| file.is_file()));
+        }
+        files.extend(super::super::pattern::files(&request.repository, &request.inputs));
         let packages = all.into_iter().map(|package| (package.import_path.clone(), package)).collect();
         Listing { request, facts, files, packages }
     }
@@ -135,8 +152,7 @@ impl<'a> Listing<'a> {
         let chosen = self.chosen();
         let folders: Vec<String> =
             chosen.iter().filter_map(|package| folder(&self.request.root, package)).collect();
-        let patterns = self.request.packages.iter().chain(&self.request.binaries);
-        patterns.map(String::as_str).find(|pattern| {
+        super::patterns(self.request).map(String::as_str).find(|pattern| {
             chosen.is_empty()
                 || (pattern.starts_with('.') && !any_matches(&self.request.root, pattern, &folders))
         })
@@ -165,11 +181,15 @@ impl<'a> Listing<'a> {
             let tests = format!("{}.test", package.import_path);
             if let Some(main) = self.packages.get(&tests)
                 && wanted(&self.request.packages)
+                && !self.request.exclude.iter().any(|pattern| super::super::matches(pattern, &name))
             {
                 units.push(self.unit(UnitKind::Test, &name, package, main));
             }
             if package.name == "main" && wanted(&self.request.binaries) {
                 units.push(self.unit(UnitKind::Binary, &name, package, package));
+            }
+            if package.name == "main" && wanted(&self.request.helpers) {
+                units.push(self.unit(UnitKind::Helper, &name, package, package));
             }
         }
         units.sort_by(|a, b| {
@@ -185,7 +205,9 @@ impl<'a> Listing<'a> {
         for part in
             closure.chain([package]).filter(|part| !part.standard && !part.import_path.ends_with(".test"))
         {
-            match part.module.as_ref().and_then(Module::fixed) {
+            // A vendored copy may be changed by hand.
+            let published = part.module.as_ref().and_then(Module::fixed);
+            match published.filter(|_| !part.dir.starts_with(&self.request.root)) {
                 Some(fixed) => drop(facts.insert(fixed)),
                 None => inputs.extend(sources(part, package, kind)),
             }

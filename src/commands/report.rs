@@ -1,0 +1,170 @@
+//! `report`: a recorded run told again, compared, or made one file.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use kmt_reporters::compare;
+use kmt_reporters::event::Envelope;
+use kmt_reporters::junit::{self, Flavour};
+use kmt_reporters::model::Run;
+use kmt_reporters::terminal::{Terminal, Verbosity, difference};
+use kmt_reporters::{Masks, RunDirectory, json, markdown, plural, trace};
+
+use super::{print, reports};
+use crate::cli::report::{Report, To};
+use crate::error::{Failure, Kind, Result};
+use crate::record::export;
+use crate::record::recorded::Recorded;
+use crate::settings::Home;
+
+/// Tells a run again.
+///
+/// # Errors
+/// There is no such run, or what is told cannot be written.
+pub(super) fn report(args: &Report) -> Result<u8> {
+    let home = Home::find()?;
+    let recorded = Recorded::find(&home, args.run.as_deref())?;
+    if let Some(file) = &args.export {
+        return exported(&recorded, file);
+    }
+    let facts = recorded.facts()?;
+    if let Some(other) = &args.diff {
+        let other = match other.as_str() {
+            "previous" => recorded.before(&home)?,
+            other => Recorded::find(&home, Some(other))?,
+        };
+        return compared(args, &folded(&other.facts()?), &folded(&facts));
+    }
+    let run = folded(&facts);
+    let output = RunDirectory(recorded.folder().to_path_buf());
+    let none = Masks::default();
+    let unserialized = |error: &dyn std::error::Error| {
+        Failure::new(Kind::Internal, "the report cannot be serialized").caused_by(error)
+    };
+    let text = match args.to {
+        To::Terminal => return terminal(args, &recorded, &facts),
+        To::Junit => {
+            let flavour: Flavour = args
+                .flavour
+                .parse()
+                .map_err(|error: junit::UnknownFlavour| Failure::usage(error.to_string()))?;
+            if let Some(path) = &args.output {
+                junit::write(&run, flavour, &output, &none, path).map_err(|error| {
+                    let failure = Failure::new(Kind::Internal, error.to_string());
+                    std::error::Error::source(&error).map_or(failure.clone(), |why| failure.caused_by(why))
+                })?;
+                return Ok(0);
+            }
+            let mut texts =
+                junit::texts(&run, flavour, &output, &none).map_err(|error| unserialized(&error))?;
+            if texts.len() > 1 {
+                return Err(Failure::usage(format!("{flavour} takes this run as {} files", texts.len()))
+                    .hint("name the first: `--output junit.xml`; the others come beside it"));
+            }
+            texts.pop().unwrap_or_default()
+        }
+        To::Json => json::text(&run, &none).map_err(|error| unserialized(&error))?,
+        To::Trace => trace::text(&run, &none).map_err(|error| unserialized(&error))?,
+        To::Markdown => markdown::text(&run, &none),
+    };
+    written(args.output.as_deref(), &text)
+}
+
+fn folded(facts: &[Envelope]) -> Run {
+    let mut run = Run::new();
+    facts.iter().for_each(|envelope| run.fold(envelope));
+    run
+}
+
+fn written(file: Option<&Path>, text: &str) -> Result<u8> {
+    match file {
+        Some(path) => {
+            std::fs::write(path, text).map_err(|error| Failure::file("write", path, &error))?;
+            Ok(0)
+        }
+        None => print(text.as_bytes()),
+    }
+}
+
+/// A stream for a terminal's lines. Whoever looked may have gone.
+fn stream(args: &Report) -> Result<Box<dyn std::io::Write + Send>> {
+    match &args.output {
+        Some(path) => {
+            let file = std::fs::File::create(path).map_err(|error| Failure::file("write", path, &error))?;
+            Ok(Box::new(std::io::BufWriter::new(file)))
+        }
+        None => Ok(Box::new(std::io::BufWriter::new(std::io::stdout()))),
+    }
+}
+
+/// The same lines as when it ran.
+fn terminal(args: &Report, recorded: &Recorded, facts: &[Envelope]) -> Result<u8> {
+    let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
+    let mut terminal = Terminal::new(stream(args)?, reports::style(args.output.is_none()), verbosity)
+        .with_output(Box::new(RunDirectory(recorded.folder().to_path_buf())));
+    let mut run = Run::new();
+    let mut told = || -> std::io::Result<()> {
+        for envelope in facts {
+            run.fold(envelope);
+            terminal.event(envelope, &run)?;
+        }
+        terminal.finish(&run, &reports::hints(&run, recorded.folder()))
+    };
+    match told() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Internal, "cannot write the report").caused_by(error))
+        }
+        _ => Ok(0),
+    }
+}
+
+fn compared(args: &Report, before: &Run, after: &Run) -> Result<u8> {
+    let diff = compare::diff(&before.report(), &after.report());
+    let text = match args.to {
+        To::Terminal => difference(&diff, reports::style(args.output.is_none())),
+        To::Json => match serde_json::to_value(&diff) {
+            Ok(value) => format!("{value:#}\n"),
+            Err(error) => return Err(Failure::new(Kind::Internal, "no JSON").caused_by(error)),
+        },
+        _ => {
+            return Err(Failure::usage("two runs are compared for a terminal or as JSON")
+                .hint("`--to terminal` or `--to json`"));
+        }
+    };
+    written(args.output.as_deref(), &text)
+}
+
+/// Values of variables that were passed by name, as far as they are still set.
+fn passed_by_name(run: &Run) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut words = run.command.iter();
+    while let Some(word) = words.next() {
+        let named =
+            ["--test-env", "--test-extra-env"].into_iter().find_map(|flag| match word.strip_prefix(flag) {
+                Some("") => words.next().map(String::as_str),
+                Some(rest) => rest.strip_prefix('='),
+                None => None,
+            });
+        names.extend(named.filter(|name| !name.contains('=')).map(str::to_owned));
+    }
+    names.iter().filter_map(|name| std::env::var(name).ok()).collect()
+}
+
+fn exported(recorded: &Recorded, file: &Path) -> Result<u8> {
+    let values = passed_by_name(&folded(&recorded.facts()?));
+    let exported = export::export(recorded.folder(), file, &values)?;
+    let size = std::fs::metadata(file).map_or(0, |data| data.len());
+    let mut said = format!(
+        "{}: {} of {}, {}",
+        file.display(),
+        kmt_reporters::bytes(size),
+        plural(exported.files, "file"),
+        kmt_reporters::bytes(exported.bytes)
+    );
+    if exported.scrubbed > 0 {
+        said.push_str(&format!("; {} scrubbed", plural(exported.scrubbed, "secret")));
+    }
+    super::say(&said);
+    let _ = std::io::stderr().flush();
+    Ok(0)
+}
