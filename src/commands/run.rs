@@ -89,20 +89,10 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    tell(&reports, end(&cancelled), &stack)
-}
-
-/// The last facts, and what is told of them all.
-fn tell(reports: &reports::Reports<'_>, why: RunEnd, stack: &Stack) -> Result<u8> {
-    if let Ok(kept) = stack.record()
-        && !kept.machines.is_empty()
-    {
-        reports.record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
-    }
-    reports.record.emit(Event::RunFinished { why });
+    end(&record, &stack, &cancelled);
     reports.write()?;
     reports.farewell();
-    Ok(reports.record.with_run(kmt_reporters::model::Run::exit_code))
+    Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
 fn images(source: &Source, world: &World) -> ImageStore {
@@ -110,8 +100,15 @@ fn images(source: &Source, world: &World) -> ImageStore {
     ImageStore::new(home.images(), home.cache(), world.debian.clone())
 }
 
-fn end(cancelled: &watch::Receiver<bool>) -> RunEnd {
-    if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed }
+/// The last facts: which machines stay, and why the run ended.
+fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
+    if let Ok(kept) = stack.record()
+        && !kept.machines.is_empty()
+    {
+        record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
+    }
+    let why = if *cancelled.borrow() { RunEnd::Cancelled } else { RunEnd::Completed };
+    record.emit(Event::RunFinished { why });
 }
 
 /// Builds for one architecture after the other, and tells who waits what each came to.
