@@ -17,6 +17,9 @@ use crate::settings::profile::Retries;
 /// How soon a package that its group holds back asks again.
 const HELD_BACK: Duration = Duration::from_millis(50);
 
+/// How many machines may fail to say which tests there are.
+const UNSPLIT: u32 = 3;
+
 /// Work of one cell.
 #[derive(Debug)]
 pub struct Work {
@@ -45,6 +48,7 @@ struct Inner {
     waiting: Vec<Task>,
     working: u32,
     executions: BTreeMap<String, u32>,
+    unsplit: u32,
     tries: Tries,
 }
 
@@ -73,7 +77,17 @@ impl Work {
             self.inner().waiting = parts;
             Ok(())
         });
-        done.await.map(|()| self.changed.notify_waiters())
+        let done = done.await.map(|()| ());
+        if done.is_err() {
+            let mut inner = self.inner();
+            inner.unsplit += 1;
+            // Several machines that do not answer are no accident: what was planned is told as missing.
+            if inner.unsplit >= UNSPLIT {
+                inner.waiting.clear();
+            }
+        }
+        self.changed.notify_waiters();
+        done
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
