@@ -4,6 +4,7 @@
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
 pub mod former;
+mod lifecycle;
 mod reach;
 pub mod report;
 mod rules;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
 use crate::matrix::file::Where;
+pub use lifecycle::{Configure, Launch, Lifecycle, Network, Target};
 pub use reach::{Place, Reach};
 pub use rules::Rules;
 
@@ -200,6 +202,10 @@ pub struct Run {
     #[command(flatten)]
     pub rules: Rules,
 
+    /// Build nothing: use what was built last, and say how old it is.
+    #[arg(long)]
+    pub quick: bool,
+
     /// Boot fresh machines instead of reusing those that are up.
     #[arg(long)]
     pub fresh: bool,
@@ -207,6 +213,10 @@ pub struct Run {
     /// Remove the machines of this run at its end, also on Ctrl-C.
     #[arg(long)]
     pub throw_away: bool,
+
+    /// Give machines more memory and processors than this host has.
+    #[arg(long)]
+    pub oversubscribe: bool,
 
     /// Record cells whose image cannot be had as not run, instead of refusing to start.
     #[arg(long)]
@@ -374,6 +384,9 @@ pub enum Format {
 /// Subcommands of `stack`.
 #[derive(Debug, Subcommand)]
 pub enum Stack {
+    /// Make, change and end its machines.
+    #[command(flatten)]
+    Lifecycle(Lifecycle),
     /// List all stacks and their machines.
     List {
         /// For people or for programs.
@@ -382,9 +395,9 @@ pub enum Stack {
     },
     /// Remove a stack: machines, disks, keys.
     Destroy {
-        /// Name of the stack; the git branch's without one.
-        #[arg(long, value_name = "NAME")]
-        stack: Option<String>,
+        /// Which one, and how.
+        #[command(flatten)]
+        target: Target,
         /// Remove every stack of this user.
         #[arg(long, conflicts_with = "stack")]
         all: bool,

@@ -10,7 +10,9 @@ mod config;
 mod images;
 mod init;
 mod jobs;
+mod lifecycle;
 mod ls;
+mod machines;
 mod plan;
 mod preflight;
 mod reach;
@@ -48,7 +50,7 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Build(args) => build::build(&args, wishes, open).await,
         Command::Report(args) => report::report(&args),
         Command::Ls(args) => ls::ls(&args, &wishes, open),
-        Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
+        Command::Stack(command) => stack::stack(&command, wishes, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,
         Command::Clean(args) => clean::clean(&args, &Settings::load(&wishes)?),
         Command::Config(cli::Config::Init(args)) => init::init(&args, wishes.folder.as_deref()),

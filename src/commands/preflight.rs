@@ -20,7 +20,10 @@ use crate::matrix::Cell;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
 use crate::run::lane::Allowed;
+use crate::run::prepare::steps;
 use crate::run::words::PackageWords;
+use crate::settings::Settings;
+use crate::settings::component::{Component, Format};
 use crate::settings::file::AllowedSplat;
 use crate::world::World;
 
@@ -40,12 +43,14 @@ pub(super) struct Cells {
 /// # Errors
 /// A filter that is no regular expression, a variable that is not set, a value no guest can be given.
 pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
+    only_go_filters(args, &source.component)?;
     let filter = |text: &str| {
         Filter::parse(text)
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
     Ok(Tests {
         layout: source.component.layout_of(&source.component_name),
+        preparation: steps(&source.component).map_err(Failure::usage)?,
         words: PackageWords { usual: chosen::words(args, source, None)?, special: BTreeMap::new() },
         filters: TestFilters {
             usual: Filters {
@@ -62,6 +67,28 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         stress: args.stress,
         rules: args.rules.over(source.settings.rules()),
         allowed: allowed(source)?,
+    })
+}
+
+/// Only Go's binaries know Go's filters.
+fn only_go_filters(args: &cli::Run, component: &Component) -> Result<()> {
+    let (format, how) = match component.format {
+        Format::Gotest => return Ok(()),
+        Format::Gtest => ("GoogleTest", Some("`--test-arg=--gtest_filter=PATTERN`")),
+        Format::Libtest => ("libtest", Some("`--test-arg=PART_OF_A_NAME`")),
+        Format::Tap => ("TAP", None),
+    };
+    let repeated = args.count != 1 && component.format != Format::Gtest;
+    let flag = match (&args.run, &args.skip) {
+        (Some(_), _) => "--run",
+        (None, Some(_)) => "--skip",
+        (None, None) if repeated => "--count",
+        (None, None) => return Ok(()),
+    };
+    let failure = Failure::usage(format!("`{flag}` is for tests of Go, and this component speaks {format}"));
+    Err(match how {
+        Some(how) if flag != "--count" => failure.hint(how),
+        _ => failure.hint("`--packages` chooses among its test binaries"),
     })
 }
 
@@ -198,11 +225,11 @@ pub(super) async fn units(
 ///
 /// # Errors
 /// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
-pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
-    crate::stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
-    let home = &source.settings.home.root.value;
+pub(super) async fn host(settings: &Settings, world: &World) -> Result<HostFacts> {
+    crate::stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
+    let home = &settings.home.root.value;
     std::fs::create_dir_all(home).map_err(|error| {
-        Failure::usage(format!("cannot use `{}` ({})", home.display(), source.settings.home.root.origin))
+        Failure::usage(format!("cannot use `{}` ({})", home.display(), settings.home.root.origin))
             .caused_by(error)
             .hint("export KMT_HOME=DIR")
     })?;

@@ -1,32 +1,30 @@
 //! THE main path: from what was typed to an exit code.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
+use kmt_reporters::event::{Event, EventSink, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
 use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, chosen, preflight, reports, signals};
+use super::{Open, chosen, machines, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
 use crate::external::builder::Builder;
-use crate::external::hypervisor::HostFacts;
+use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
-use crate::machine::capacity::Capacity;
 use crate::machine::supply::{Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
 use crate::run::brake::Brake;
-use crate::run::conduct::{Afterwards, Built, Conductor};
+use crate::run::conduct::{Built, Conductor};
 use crate::run::groups::Groups;
 use crate::settings::profile::FlakyResult;
 use crate::settings::{Rules, Wishes};
 use crate::stack::Stack;
-use crate::stack::record::{Owner, Progress};
+use crate::stack::record::Owner;
 use crate::world::World;
 
 /// Runs a matrix.
@@ -40,8 +38,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
     let (jobs, host) = tokio::join!(
-        jobs::jobs(builder.as_ref(), &args.selection, &source),
-        preflight::host(&source, &world)
+        jobs::wanted(args, builder.as_ref(), &source),
+        preflight::host(&source.settings, &world)
     );
     let (jobs, host) = (jobs?, host?);
     tests.limits = preflight::limits(args, &source, &jobs);
@@ -54,7 +52,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let masks = preflight::masks(args);
     let show = |folder: &Path| reports::show(args, &masks, folder);
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
-    let cancelled = signals::listen(record.clone());
+    let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
     begin(&record, &source, &host, &plan, &cells);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
@@ -63,8 +61,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         home: &source.settings.home,
         stack: &stack,
         host: &host,
-        capacity: capacity(&host, &stack)?,
-        network: source.matrix.network,
+        capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
+        network: network(&source, &args.selection, &stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
         sink: record.as_ref(),
@@ -75,7 +73,6 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         world: &world,
         supply,
         images: SharedImages::new(&images, cells.runnable.iter().map(|(_, image)| image)),
-        afterwards: if args.throw_away { Afterwards::ThrowAway } else { Afterwards::Keep },
         plan: &plan,
         tests,
         record: &record,
@@ -95,6 +92,12 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
+/// What the guests' network reaches: where the stack is the source, what it is configured to.
+fn network(source: &Source, selection: &cli::Selection, stack: &Stack) -> Result<GuestNetwork> {
+    let own = source.matrix.network;
+    Ok(if selection.has_file() || own != GuestNetwork::Closed { own } else { stack.record()?.spec.network })
+}
+
 fn images(source: &Source, world: &World) -> ImageStore {
     let home = &source.settings.home;
     ImageStore::new(home.images(), home.cache(), world.debian.clone())
@@ -111,6 +114,18 @@ fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
     record.emit(Event::RunFinished { why });
 }
 
+/// What a build came to: nothing where it failed, or where nobody wants it any more.
+async fn until_cancelled<T, E>(
+    build: impl Future<Output = std::result::Result<T, E>>,
+    cancelled: &watch::Receiver<bool>,
+) -> Option<T> {
+    let mut cancelled = cancelled.clone();
+    tokio::select! {
+        built = build => built.ok(),
+        _ = cancelled.wait_for(|stop| *stop) => None,
+    }
+}
+
 /// Builds for one architecture after the other, and tells who waits what each came to.
 async fn build_all(
     jobs: &[Job],
@@ -121,12 +136,20 @@ async fn build_all(
     done: &watch::Sender<Built>,
 ) {
     let cache = source.settings.home.cache().join("build");
-    for Job { request, units } in jobs {
-        let mut cancelled = cancelled.clone();
-        let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
-        let artifacts = tokio::select! {
-            built = artifact::build(request, units, builder, &cache, record, &log) => built.ok(),
-            _ = cancelled.wait_for(|stop| *stop) => None,
+    for Job { request, units, made } in jobs {
+        let artifacts = match made {
+            Some((set, age)) => {
+                let age = kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                let message =
+                    format!("nothing is built: what is used for {} was built {age} ago", request.arch);
+                record.emit(Event::Warning { subject: "quick".to_owned(), message });
+                Some(set.clone())
+            }
+            None => {
+                let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
+                let built = artifact::build(request, units, builder, &cache, record, &log);
+                until_cancelled(built, cancelled).await
+            }
         };
         done.send_modify(|all| drop(all.insert(request.arch, artifacts.map(Arc::new))));
     }
@@ -210,16 +233,4 @@ fn brake(
     let brake = Brake::new(rules.max_fail);
     let stop = brake.or(cancelled.clone());
     (brake, stop)
-}
-
-/// Room on the host, with the stack's idle machines known.
-fn capacity(host: &HostFacts, stack: &Stack) -> Result<Capacity> {
-    let capacity = Capacity::new(host.cores, host.memory_mib);
-    let machines: BTreeMap<_, _> = stack.record()?.machines;
-    for machine in machines.values().filter(|m| m.progress == Progress::Ready) {
-        if stack.lease(&machine.id)?.is_some() {
-            capacity.add_idle(&machine.id, machine.memory_mib);
-        }
-    }
-    Ok(capacity)
 }

@@ -17,36 +17,33 @@ use super::brake::{Brake, Halt};
 use super::filter::TestFilters;
 use super::groups::Groups;
 use super::lane::{Aftermath, Allowed, Lane, Listed, Watch};
+use super::prepare::{self, Step};
 use super::task::Task;
 use super::words::PackageWords;
 use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::machine::console::{self, warn_unwritten};
-use crate::machine::supply::{Held, Supply};
+use crate::machine::supply::{Condition, Held, Supply};
 use crate::matrix::Cell;
 use crate::plan::{self, Durations, Partition, Plan};
 use crate::record::Record;
 use crate::settings::Rules;
 use crate::world::World;
 
-/// What becomes of the machines at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Afterwards {
-    /// They stay for the next run.
-    Keep,
-    /// They are removed.
-    ThrowAway,
-}
-
 /// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
 pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
+
+/// Longest time of a guest's preparation.
+const PREPARATION: Duration = Duration::from_secs(600);
 
 /// How the tests are run.
 pub struct Tests {
     /// Folder of the component in the guest.
     pub layout: String,
+    /// What each guest must be first.
+    pub preparation: Vec<Step>,
     /// Arguments and environment of the binaries.
     pub words: PackageWords,
     /// Which tests of each package.
@@ -77,8 +74,6 @@ pub struct Conductor<'a> {
     pub supply: Supply<'a>,
     /// Images, each made once.
     pub images: SharedImages<'a>,
-    /// Keep or throw away.
-    pub afterwards: Afterwards,
     /// Which packages run in which cell, in which order.
     pub plan: &'a Plan,
     /// The tests.
@@ -200,6 +195,13 @@ impl Conductor<'_> {
         if !shipped {
             return ends(Aftermath::Doubtful);
         }
+        let prepared = tokio::select! {
+            prepared = self.prepare(cell, held, &root) => prepared,
+            _ = stop.wait_for(|stop| *stop) => return ends(Aftermath::Doubtful),
+        };
+        if !prepared {
+            return ends(Aftermath::Doubtful);
+        }
         Served { aftermath: self.tasks(held, &artifacts.packages, root, work).await, goes_on: true }
     }
 
@@ -225,6 +227,29 @@ impl Conductor<'_> {
                 false
             }
         }
+    }
+
+    /// Makes the guest what the component wants it to be; whether it is.
+    async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> bool {
+        let steps = &self.tests.preparation;
+        if steps.is_empty() {
+            return true;
+        }
+        let preparing = prepare::prepare(steps, cell.id.arch, held.guest.connection.as_ref(), root);
+        let failure = match timeout(PREPARATION, preparing).await {
+            Ok(Ok(prepared)) => {
+                let (machine, last) =
+                    (held.record.id.clone(), prepared.steps.last().map(|step| step.name.clone()));
+                let (steps, failed) = (prepared.steps, prepared.failed.clone());
+                self.record.emit(Event::GuestPrepared { machine, cell: cell.id.clone(), steps, failed });
+                let Some(why) = prepared.failed else { return true };
+                Failure::new(Kind::Infrastructure, format!("`{}`", last.unwrap_or_default())).caused_by(why)
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::new(Kind::Infrastructure, format!("not done in {} s", PREPARATION.as_secs())),
+        };
+        self.failed(cell, "prepare", &failure);
+        false
     }
 
     /// One task after another, until all is over or the machine cannot be trusted any more, its kernel watched.
@@ -345,11 +370,8 @@ impl Conductor<'_> {
         held.guest.connection.close().await;
         let id = &held.record.id;
         console::keep(&held.guest.console, &self.supply.consoles.join(id), id, self.record);
-        if aftermath == Aftermath::Healthy && self.afterwards == Afterwards::Keep {
-            self.supply.release(held);
-        } else {
-            self.supply.discard(held).await;
-        }
+        let good = aftermath == Aftermath::Healthy;
+        self.supply.leave(held, if good { Condition::Good } else { Condition::Doubtful }).await;
     }
 
     async fn keep_kernel_log(&self, held: &Held) {

@@ -19,7 +19,7 @@ use cutter::{Cutter, Piece, Unmarker};
 use frame::Frame;
 
 /// Which language a test binary speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Framing {
     /// Go 1.20 and later: run with `-test.v=test2json`.
     Test2json,

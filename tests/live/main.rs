@@ -19,3 +19,4 @@ mod refused;
 mod signals;
 #[cfg(feature = "soak")]
 mod soak;
+mod stack;

@@ -191,7 +191,7 @@ pub enum Event {
     CellFailed {
         /// The cell.
         cell: CellId,
-        /// What failed: `image`, `boot`, `ship`, `build`, `capacity`, `host`.
+        /// What failed: `image`, `boot`, `ship`, `prepare`, `build`, `capacity`, `host`.
         stage: String,
         /// One line.
         message: String,
@@ -338,6 +338,17 @@ pub enum Event {
         cell: CellId,
         /// One line.
         message: String,
+    },
+    /// What a component wants of a guest was done, or a step of it failed.
+    GuestPrepared {
+        /// Machine id.
+        machine: String,
+        /// The cell.
+        cell: CellId,
+        /// The steps that were done, the failed one last.
+        steps: Vec<PreparedStep>,
+        /// Why the last step failed.
+        failed: Option<String>,
     },
     /// A package, or a part of it, began in a cell.
     ShardStarted {
@@ -512,6 +523,15 @@ pub enum Event {
     /// A kind this reader does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// One step of the preparation of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedStep {
+    /// What was done.
+    pub name: String,
+    /// Milliseconds it took, by the guest's clock.
+    pub duration_ms: u64,
 }
 
 /// One package in one cell.

@@ -33,6 +33,7 @@ impl View<'_> {
             Event::BuildStarted { .. }
             | Event::BuildFinished { .. }
             | Event::ShipFinished { .. }
+            | Event::GuestPrepared { .. }
             | Event::ImageReady { .. } => self.preparation(&envelope.event),
             Event::MachineDefined { .. }
             | Event::MachineReused { .. }

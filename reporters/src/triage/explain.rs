@@ -3,7 +3,7 @@
 use super::Finding;
 use super::boot::{Classifier, Ended, Facts};
 use crate::event::{BootPhase, CellId, LossEvidence, OutputRef};
-use crate::model::{BootFailure, Loss, Run};
+use crate::model::{BootFailure, Cell, Loss, Run};
 use crate::output::OutputSource;
 
 /// Bytes of a console that are read at once.
@@ -20,30 +20,27 @@ pub struct Explained {
     pub finding: Finding,
 }
 
-/// Why each machine of a run failed that did not come up or was lost, in the order of the cells. The whole console is
-/// read where the run directory has it, else the lines that the events carry.
+/// Why each machine of a run failed that did not come up or was lost, in the order of the cells.
 pub fn explain(run: &Run, output: &dyn OutputSource) -> Vec<Explained> {
-    let accelerator = run.accelerators.values().next().cloned();
-    let mut explained = Vec::new();
-    for cell in &run.cells {
-        let failed = cell.boot_failures.iter().map(|it| (&it.machine, &it.excerpt, facts_of_boot(it)));
-        let lost = cell.losses.iter().map(|it| (&it.machine, &it.excerpt, facts_of_loss(it)));
-        for (machine, excerpt, mut facts) in failed.chain(lost) {
-            facts.accelerator.clone_from(&accelerator);
-            let finding = console(machine, excerpt, output).finding(&facts);
-            explained.extend(finding.map(|finding| Explained {
-                cell: cell.id.clone(),
-                machine: machine.clone(),
-                finding,
-            }));
-        }
-    }
-    explained
+    run.cells.iter().flat_map(|cell| explain_cell(run, cell, output)).collect()
 }
 
-/// The cause of one failed boot, by what its event carries: live, before anything was kept.
-pub fn explain_boot(failure: &BootFailure) -> Option<Finding> {
-    from_lines(&failure.excerpt).finding(&facts_of_boot(failure))
+/// The same of one cell: first the machines that did not come up, then those that were lost. The whole console is read
+/// where the run directory has it, else the lines that the events carry.
+pub fn explain_cell(run: &Run, cell: &Cell, output: &dyn OutputSource) -> Vec<Explained> {
+    let failed = cell.boot_failures.iter().map(|it| (&it.machine, &it.excerpt, facts_of_boot(it)));
+    let lost = cell.losses.iter().map(|it| (&it.machine, &it.excerpt, facts_of_loss(it)));
+    let mut explained = Vec::new();
+    for (machine, excerpt, mut facts) in failed.chain(lost) {
+        facts.accelerator = run.accelerators.values().next().cloned();
+        let finding = console(machine, excerpt, output).finding(&facts);
+        explained.extend(finding.map(|finding| Explained {
+            cell: cell.id.clone(),
+            machine: machine.clone(),
+            finding,
+        }));
+    }
+    explained
 }
 
 fn facts_of_boot(failure: &BootFailure) -> Facts {

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::event::BootPhase;
 
-pub use explain::{Explained, explain, explain_boot};
+pub use explain::{Explained, explain, explain_cell};
 pub use lines::{Line, LineReader};
 pub use normal::normalise;
 

@@ -86,12 +86,15 @@ async fn unreachable(world: &World, named: &Named) -> Option<Failure> {
     let domain = named.stack.domain_name(&named.machine.id);
     let state = match world.hypervisor.state(&domain).await {
         Err(_) | Ok(Some(DomainState::Running)) => return None,
-        Ok(Some(DomainState::Paused)) => "paused",
+        Ok(Some(DomainState::Paused | DomainState::Saved)) => "paused",
         Ok(Some(DomainState::Off)) => "off",
         Ok(None) => "gone",
     };
     let failure = Failure::new(Kind::Infrastructure, format!("machine `{}` is {state}", named.machine.id));
-    Some(failure.hint("`kmt-run stack status` shows all; `kmt-run run` boots what it needs"))
+    Some(
+        failure
+            .hint("`kmt-run stack status` shows all; `kmt-run stack resume` brings up what is paused or off"),
+    )
 }
 
 /// What was typed after `--` as a line for a shell: one word is a line, several are a command and its arguments.

@@ -10,6 +10,8 @@ pub mod tap;
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::gotest::{Framing, Item, Parser};
 use crate::settings::component::Format;
 
@@ -17,7 +19,7 @@ use crate::settings::component::Format;
 const KSFT_SKIP: i32 = 4;
 
 /// The language of one test binary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Speech {
     /// Go's `testing`.
     Go(Framing),
