@@ -144,7 +144,7 @@ mod tests {
         for size in 1..text.len() {
             let folder = tempfile::tempdir().unwrap();
             let masks = Masks::new(["hunter22"]);
-            let mut files = PackageFiles::create(folder.path(), &masks, "cell", "pkg/a", 1);
+            let mut files = PackageFiles::below(folder.path(), &masks, "cell", "pkg/a", 1);
             text.chunks(size).for_each(|chunk| files.raw(chunk));
             let whole = files.whole().unwrap();
             let own = files.test_output(text).unwrap();

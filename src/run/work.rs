@@ -77,7 +77,7 @@ impl Work {
             self.inner().waiting = parts;
             Ok(())
         });
-        let done = done.await.map(|()| ());
+        let done = done.await.copied();
         if done.is_err() {
             let mut inner = self.inner();
             inner.unsplit += 1;
