@@ -7,6 +7,7 @@ pub mod former;
 mod lifecycle;
 mod reach;
 pub mod report;
+mod rules;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use kmt_reporters::event::Arch;
 use crate::matrix::file::Where;
 pub use lifecycle::{Configure, Launch, Lifecycle, Network, Target};
 pub use reach::{Place, Reach};
+pub use rules::Rules;
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
 #[derive(Debug, Parser)]
@@ -36,7 +38,7 @@ pub struct Cli {
 }
 
 const AFTER: &str = "\
-Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 100 tests failed · 101 build failed
+Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 5 others outstanding · 100 tests failed · 101 build failed
             102 a cell never ran or was lost · 104 no remote provider · 130 interrupted";
 
 /// The subcommands.
@@ -47,6 +49,8 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what `run` would do, and do nothing: cells, machines, images, work, time.
     Plan(Plan),
+    /// Run again what did not pass in an earlier run, and nothing else.
+    Rerun(Box<Rerun>),
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
@@ -142,6 +146,14 @@ pub struct Selection {
     /// Stack to use instead of the git branch's.
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
+
+    /// Only what did not pass in an earlier run; never typed.
+    #[arg(skip)]
+    pub again: Option<crate::plan::Again>,
+
+    /// Folder of that run; never typed.
+    #[arg(skip)]
+    pub again_of: Option<PathBuf>,
 }
 
 impl Selection {
@@ -170,9 +182,25 @@ pub struct Run {
     #[arg(long, alias = "run-count", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
 
+    /// Run again what passes, for so long; stop at what does not.
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration, conflicts_with = "count")]
+    pub stress: Option<Duration>,
+
+    /// Share the tests of each cell out over so many machines, the longest first, as earlier runs took.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub vms_per_cell: u32,
+
+    /// Run one part of the tests: slice:M/N (in turn) or hash:M/N (by name); each test is in exactly one of the N.
+    #[arg(long, value_name = "WAY:M/N")]
+    pub partition: Option<crate::plan::Partition>,
+
     /// Longest time a package may take (90s, 5m, 1h30m); wins over `kmt.toml`.
     #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration)]
     pub timeout: Option<Duration>,
+
+    /// What is slow, stuck, tried again.
+    #[command(flatten)]
+    pub rules: Rules,
 
     /// Build nothing: use what was built last, and say how old it is.
     #[arg(long)]
@@ -217,6 +245,26 @@ pub struct Run {
     /// Show every test, also subtests that pass.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// Arguments of `rerun`.
+#[derive(Debug, Args, Default)]
+pub struct Rerun {
+    /// The run: its id, or its folder; the newest without one.
+    #[arg(value_name = "RUN")]
+    pub run: Option<PathBuf>,
+
+    /// Only in these cells: ids, or globs. If all passes there and others are left, the exit code is 5.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub cell: Vec<String>,
+
+    /// What is slow, stuck, tried again.
+    #[command(flatten)]
+    pub rules: Rules,
+
+    /// Boot fresh machines instead of reusing those that are up.
+    #[arg(long)]
+    pub fresh: bool,
 }
 
 /// Arguments of `build`.

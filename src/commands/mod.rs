@@ -18,6 +18,7 @@ mod preflight;
 mod reach;
 mod report;
 mod reports;
+mod rerun;
 mod run;
 mod signals;
 mod source;
@@ -45,6 +46,7 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Run(args) if args.dry_run => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Plan(args) => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Run(args) => run::run(&args, wishes, open).await,
+        Command::Rerun(args) => rerun::rerun(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
         Command::Report(args) => report::report(&args),
         Command::Ls(args) => ls::ls(&args, &wishes, open),

@@ -47,6 +47,7 @@ impl Show for Lines {
 
 /// Whoever shows the facts of the run that is recorded in `folder`.
 pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path) -> Box<dyn Show> {
+    super::rerun::note(folder, &args.selection);
     if args.format == Format::Json {
         return Box::new(Lines);
     }

@@ -18,8 +18,11 @@ use crate::image::{ImageStore, SharedImages};
 use crate::machine::supply::{Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
+use crate::run::brake::Brake;
 use crate::run::conduct::{Built, Conductor};
-use crate::settings::Wishes;
+use crate::run::groups::Groups;
+use crate::settings::profile::FlakyResult;
+use crate::settings::{Rules, Wishes};
 use crate::stack::Stack;
 use crate::stack::record::Owner;
 use crate::world::World;
@@ -51,6 +54,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
     begin(&record, &source, &host, &plan, &cells);
+    let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
     let supply = Supply {
         world: &world,
@@ -63,7 +67,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
         sink: record.as_ref(),
         consoles: record.folder().join("machines"),
-        cancelled: cancelled.clone(),
+        cancelled: stop.clone(),
     };
     let conductor = Conductor {
         world: &world,
@@ -74,8 +78,11 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         record: &record,
         built,
         cancelled: cancelled.clone(),
+        groups: Groups::new(&source.settings.config.group),
+        brake: &brake,
+        stop: stop.clone(),
     };
-    let building = build_all(&jobs, builder.as_ref(), &source, &record, &cancelled, &done);
+    let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
@@ -161,6 +168,9 @@ pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Select
     let cells = source.cells.iter().map(|(cell, _)| cell);
     let mut plan = plan::make(cells, packages, &durations, &source.choice, &source.matrix.sets);
     jobs::only_where_built(&mut plan, jobs);
+    if let Some(again) = &selection.again {
+        plan.keep(|cell, package| again.wants(cell, package));
+    }
     let mut wanted = plan.cells.iter().map(|(_, shards)| !shards.is_empty());
     source.cells.retain(|_| wanted.next().unwrap_or(false));
     plan.cells.retain(|(_, shards)| !shards.is_empty());
@@ -208,4 +218,19 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
             message: why.clone(),
         });
     }
+}
+
+/// What stops the run by its own rules, and what turns true when anything does. Rules that decide what the run comes to
+/// are facts.
+fn brake(
+    record: &Record,
+    rules: &Rules,
+    cancelled: &watch::Receiver<bool>,
+) -> (Brake, watch::Receiver<bool>) {
+    if rules.flaky_result == FlakyResult::Fail {
+        record.emit(Event::RulesGiven { flaky_fails: true });
+    }
+    let brake = Brake::new(rules.max_fail);
+    let stop = brake.or(cancelled.clone());
+    (brake, stop)
 }

@@ -6,6 +6,7 @@
 pub mod component;
 pub mod file;
 pub mod home;
+pub mod profile;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Failure, Result, nearest};
 pub use component::{BuilderKind, Component};
 pub use home::Home;
+pub use profile::{Profile, Rules};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +170,11 @@ impl Settings {
                 })
             }
         }
+    }
+
+    /// What the profile in force rules.
+    pub fn rules(&self) -> Rules {
+        Rules::of(&self.profile.value, &self.config.profile)
     }
 
     /// What the profile in force maps failing tests to (100 unless it says otherwise).

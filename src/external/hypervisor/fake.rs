@@ -59,6 +59,10 @@ impl FakeHypervisor {
         for folder in ["bin", "etc", "run", "var/lib", "opt"] {
             fs::create_dir_all(root.join(folder))?;
         }
+        if self.stage.script.machine(&domain.machine).kernel_log {
+            fs::create_dir(root.join("dev"))?;
+            fs::write(root.join("dev/kmsg"), "6,1,1000000,-;Linux version 6.1.0-fake\n")?;
+        }
         let program = |name: &str, text: &str| {
             let file = root.join("bin").join(name);
             fs::write(&file, format!("#!/bin/sh\n{text}\n"))?;

@@ -50,6 +50,8 @@ impl Default for Script {
 pub struct MachineScript {
     /// What happens to its first boot, its second, …; after that all goes well.
     pub boots: Vec<Fault>,
+    /// Whether its kernel log can be followed.
+    pub kernel_log: bool,
     /// What its `uname -r` says.
     pub release: Option<String>,
 }
