@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 
 /// Former name, and the words that are meant.
 pub const NAMES: &[(&str, &[&str])] = &[
+    ("config-ssh-key", &["config", "ssh-key"]),
+    ("flare", &["stack", "flare"]),
     ("ssh-config", &["stack", "ssh-config"]),
     ("status", &["stack", "status"]),
     ("tmux", &["stack", "tmux"]),
