@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use kmt_reporters::model::Run;
@@ -177,6 +178,23 @@ pub(crate) fn secrets(run: &Path, said: &str, env: &[(&str, &str)]) {
         assert!(!said.contains(value), "{name} shows on the terminal");
         for file in ["events.jsonl", "summary.json", "junit.xml"] {
             assert!(!fs::read_to_string(run.join(file)).unwrap().contains(value), "{name} is in {file}");
+        }
+    }
+}
+
+/// No archive for help holds a private key, nor a value that tests were given.
+pub(crate) fn flares(scene: &Scene, values: &BTreeSet<String>) {
+    for entry in fs::read_dir(scene.temp.path().join("repo")).unwrap().flatten() {
+        if entry.path().extension().is_none_or(|ending| ending != "gz") {
+            continue;
+        }
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(File::open(entry.path()).unwrap()).read_to_end(&mut text).unwrap();
+        let holds = |word: &str| text.windows(word.len()).any(|window| window == word.as_bytes());
+        assert!(holds("versions.txt") && holds("doctor.json"), "{entry:?} is empty");
+        assert!(!holds("PRIVATE "), "{entry:?} holds a private key");
+        for value in values {
+            assert!(!holds(value), "{entry:?} holds `{value}`");
         }
     }
 }
