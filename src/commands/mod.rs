@@ -16,6 +16,7 @@ mod preflight;
 mod reach;
 mod report;
 mod reports;
+mod reproduce;
 mod run;
 mod signals;
 mod source;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use kmt_reporters::junit::Flavour;
 use serde::{Deserialize, Deserializer};
 
 use super::component::Component;
@@ -31,8 +31,38 @@ pub struct Config {
 pub struct Profile {
     /// Exit code for failing tests, instead of 100.
     pub test_failure_exit_code: Option<u8>,
-    /// Where JUnit is written as well, relative to `kmt.toml`.
-    pub junit: Option<String>,
+    /// Where JUnit is written as well, relative to `kmt.toml`: a path, or paths by flavour.
+    #[serde(default, deserialize_with = "junit")]
+    pub junit: Vec<(Flavour, String)>,
+}
+
+/// `junit = "out/junit.xml"`, or `[profile.ci.junit]` with `gitlab = "…"`, `datadog = ["…", "…"]`.
+fn junit<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<(Flavour, String)>, D::Error> {
+    use serde::de::Error;
+    let path = |value: &toml::Value| match value.as_str() {
+        Some(path) if !path.is_empty() => Ok(path.to_owned()),
+        _ => Err(D::Error::custom("a path is expected, such as \"out/junit.xml\"")),
+    };
+    let mut wanted = Vec::new();
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::Table(flavours) => {
+            for (name, value) in &flavours {
+                let flavour: Flavour = name.parse().map_err(D::Error::custom)?;
+                match value.as_array() {
+                    Some(paths) => {
+                        for value in paths {
+                            wanted.push((flavour, path(value)?));
+                        }
+                    }
+                    None => wanted.push((flavour, path(value)?)),
+                }
+            }
+        }
+        value => wanted.push((Flavour::Gitlab, path(&value)?)),
+    }
+    Ok(wanted)
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(
@@ -139,6 +169,24 @@ mod tests {
         for bad in ["", "5", "m", "5 m", "0s", "5x", "99999999999999999999s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn junit_is_a_path_or_paths_by_flavour() {
+        let junit =
+            |text: &str| toml::from_str::<Config>(text).map(|config| config.profile["ci"].junit.clone());
+        let one = junit("[profile.ci]\njunit = \"a.xml\"\n").unwrap();
+        assert_eq!(one, [(Flavour::Gitlab, "a.xml".to_owned())]);
+        let text = "[profile.ci.junit]\ngitlab = \"a.xml\"\ndatadog = [\"b.xml\", \"c.xml\"]\n";
+        let flavours: Vec<_> =
+            junit(text).unwrap().into_iter().map(|(flavour, path)| format!("{flavour} {path}")).collect();
+        assert_eq!(flavours, ["datadog b.xml", "datadog c.xml", "gitlab a.xml"]);
+        assert!(junit("[profile.ci]\n").unwrap().is_empty());
+        let wrong = junit("[profile.ci.junit]\ngitlub = \"a.xml\"\n").unwrap_err().to_string();
+        assert!(wrong.contains("`gitlub` is not a JUnit flavour"), "{wrong}");
+        assert!(
+            junit("[profile.ci.junit]\ngitlab = 3\n").unwrap_err().to_string().contains("a path is expected")
+        );
     }
 
     #[test]

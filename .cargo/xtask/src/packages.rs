@@ -84,6 +84,7 @@ pub(crate) const TABLE: &[Package] = &[
     tool(Need::Run, "golang-go", "go", "builds the suites"),
     tool(Need::Test, "iproute2", "ip", "network namespaces of tests"),
     tool(Need::Test, "tmux", "tmux", "a live test looks at `stack tmux`"),
+    tool(Need::Test, "libxml2-utils", "xmllint", "scenarios judge their JUnit by its schema"),
     package(Need::Test, "python3-junitparser", "live tests read their JUnit with it too"),
     package(Need::Test, "golang-github-cilium-ebpf-dev", "a live test runs this foreign suite"),
     package(Need::Test, "golang-github-frankban-quicktest-dev", "which that suite's tests import"),
