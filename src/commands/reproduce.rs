@@ -113,9 +113,11 @@ fn differs(run: &Run, cell: &CellReport<'_>, here: &BTreeSet<String>) -> Vec<Str
     if id.location == Location::Remote {
         differs.push("it ran on a remote machine".to_owned());
     }
-    let name = format!("{}/{}", id.platform, id.kernel);
-    let used =
-        run.images.iter().rev().find(|image| image.image == name || image.image.starts_with(&id.platform));
+    let name = match id.platform.as_str() {
+        "custom" => format!("custom-{}/{}", id.kernel, id.arch),
+        platform => format!("{platform}/{}", id.arch),
+    };
+    let used = run.images.iter().rev().find(|image| image.image == name);
     match used {
         Some(image) if !image.digest.is_empty() && !here.contains(&image.digest) => {
             let digest: String = image.digest.chars().take(12).collect();

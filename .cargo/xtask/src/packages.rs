@@ -85,6 +85,8 @@ pub(crate) const TABLE: &[Package] = &[
     tool(Need::Test, "iproute2", "ip", "network namespaces of tests"),
     tool(Need::Test, "tmux", "tmux", "a live test looks at `stack tmux`"),
     tool(Need::Test, "libxml2-utils", "xmllint", "scenarios judge their JUnit by its schema"),
+    tool(Need::Test, "chromium", "chromium", "a live test opens the page of a run in it"),
+    tool(Need::Test, "chromium-driver", "chromedriver", "drives that browser"),
     package(Need::Test, "python3-junitparser", "live tests read their JUnit with it too"),
     package(Need::Test, "golang-github-cilium-ebpf-dev", "a live test runs this foreign suite"),
     package(Need::Test, "golang-github-frankban-quicktest-dev", "which that suite's tests import"),

@@ -225,7 +225,7 @@ fn package_summary<'r>(report: &'r PackageReport<'r>) -> PackageSummary<'r> {
             .iter()
             .filter_map(|shard| shard.ended.as_ref())
             .map(|ended| ended.duration_ms)
-            .sum(),
+            .fold(0, u64::saturating_add),
         tests: report.tests.iter().map(test_summary).collect(),
     }
 }
