@@ -48,6 +48,8 @@ pub enum Command {
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
+    /// Remove what was built here.
+    Clean(Clean),
     /// Tell a recorded run again, compare two, or make one a file to take elsewhere.
     #[command(visible_alias = "show-last-test-results")]
     Report(report::Report),

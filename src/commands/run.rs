@@ -82,7 +82,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
-    last_facts(&record, &stack, end(&cancelled));
+    end(&record, &stack, &cancelled);
     reports.write()?;
     reports.farewell();
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
@@ -185,16 +185,6 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
             message: why.clone(),
         });
     }
-}
-
-/// The last facts: which machines stay, and why it ended.
-fn last_facts(record: &Record, stack: &Stack, why: RunEnd) {
-    if let Ok(kept) = stack.record()
-        && !kept.machines.is_empty()
-    {
-        record.emit(Event::MachinesKept { machines: kept.machines.into_keys().collect() });
-    }
-    record.emit(Event::RunFinished { why });
 }
 
 /// Room on the host, with the stack's idle machines known.

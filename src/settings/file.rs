@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kmt_reporters::junit::Flavour;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::component::Component;
@@ -33,7 +34,30 @@ pub struct Profile {
     pub test_failure_exit_code: Option<u8>,
     /// Where JUnit is written as well, relative to `kmt.toml`: a path, or paths by flavour.
     #[serde(default, deserialize_with = "junit")]
+    #[schemars(with = "JunitPaths")]
     pub junit: Vec<(Flavour, String)>,
+}
+
+/// Paths as they are written, for the schema; `junit` reads them.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a shape, of which there is never a value")]
+enum JunitPaths {
+    /// A path, in the flavour of GitLab.
+    Path(String),
+    /// Paths by flavour.
+    Flavours(BTreeMap<String, OneOrMore>),
+}
+
+/// The paths of one flavour.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a shape, of which there is never a value")]
+enum OneOrMore {
+    /// One file.
+    One(String),
+    /// Several files.
+    More(Vec<String>),
 }
 
 /// `junit = "out/junit.xml"`, or `[profile.ci.junit]` with `gitlab = "…"`, `datadog = ["…", "…"]`.

@@ -185,7 +185,7 @@ function refresh() {
 
 function label() {
   const width = grid.clientWidth || 800;
-  const px = Math.max(150, Math.min(width * 0.5, width - state.cols.length * 20 - 40, 640));
+  const px = Math.max(width > 900 ? 300 : 150, Math.min(width * 0.5, width - state.cols.length * 20 - 40, 640));
   const longest = state.rows.reduce((most, item) => Math.max(most, (item.row === undefined ? D.packages[item.package] : testName(item.row)).length), 12);
   const need = longest * 7.3 + 36;
   state.label = Math.round(Math.min(need, width < 560 ? Math.max(150, width * 0.46) : px));
