@@ -272,6 +272,8 @@ impl Writer<'_> {
                 if !cell.distro.is_empty() {
                     tag("os.name", &format!("{}-{}", cell.distro, cell.distro_version));
                 }
+                // Without it all cells that never came up would be one configuration.
+                tag("os.version", &cell.id.kernel);
                 tag("os.architecture", if cell.id.arch == Arch::Arm64 { "aarch64" } else { "x86_64" });
             }
         }
