@@ -19,6 +19,7 @@ mod preflight;
 mod reach;
 mod report;
 mod reports;
+mod reproduce;
 mod rerun;
 mod run;
 mod signals;

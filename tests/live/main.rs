@@ -15,6 +15,7 @@ mod faults;
 mod foreign;
 mod isolation;
 mod lost;
+mod page;
 mod reach;
 mod refused;
 mod signals;
