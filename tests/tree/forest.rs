@@ -69,7 +69,7 @@ fn package(root: &Path, number: usize) {
          func TestWords(t *testing.T) {{\n\tif _, err := os.Stat(\"testdata\"); err != nil && {number}%3 == 0 {{\n\t\tt.Fatal(err)\n\t}}\n}}\n"
     );
     write(root, &format!("{folder}/p_test.go"), &test);
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         write(root, &format!("{folder}/testdata/words.txt"), &format!("words of {number}\n"));
         write(root, &format!("{folder}/testdata/deep/old.log"), "git ignores this\n");
     }
