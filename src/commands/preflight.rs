@@ -19,9 +19,12 @@ use crate::machine;
 use crate::matrix::Cell;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
+use crate::run::lane::Allowed;
 use crate::run::prepare::steps;
 use crate::run::words::PackageWords;
+use crate::settings::Settings;
 use crate::settings::component::{Component, Format};
+use crate::settings::file::AllowedSplat;
 use crate::world::World;
 
 /// Free space a run needs besides images, bytes: overlays, logs, build outputs.
@@ -58,6 +61,12 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         },
         count: args.count,
         limits: BTreeMap::new(),
+        machines: args.vms_per_cell,
+        partition: args.partition,
+        durations: crate::record::history::durations(&source.settings.home.runs()),
+        stress: args.stress,
+        rules: args.rules.over(source.settings.rules()),
+        allowed: allowed(source)?,
     })
 }
 
@@ -109,6 +118,23 @@ pub(super) fn variable(word: &str) -> Result<(String, String)> {
         return Err(Failure::usage(format!("`{}` is not the name of a variable", name.escape_debug())));
     }
     Ok((name.to_owned(), value))
+}
+
+/// Complaints of the kernel that `kmt.toml` allows.
+///
+/// # Errors
+/// A pattern that is no regular expression.
+fn allowed(source: &Source) -> Result<Vec<Allowed>> {
+    let today = chrono::Utc::now().date_naive();
+    let resolve = |entry: &AllowedSplat| {
+        let pattern = regex::Regex::new(&entry.pattern).map_err(|error| {
+            Failure::usage(format!("`{}` of `[[allowed-splat]]` is no regular expression", entry.pattern))
+                .caused_by(error)
+        })?;
+        let expired = entry.expires.filter(|day| *day < today).map(|day| day.to_string());
+        Ok(Allowed { pattern, reason: entry.reason.clone(), link: entry.link.clone(), expired })
+    };
+    source.settings.config.allowed_splat.iter().map(resolve).collect()
 }
 
 /// Values that must not be shown: those that were passed by name.
@@ -199,11 +225,11 @@ pub(super) async fn units(
 ///
 /// # Errors
 /// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
-pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
-    crate::stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
-    let home = &source.settings.home.root.value;
+pub(super) async fn host(settings: &Settings, world: &World) -> Result<HostFacts> {
+    crate::stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
+    let home = &settings.home.root.value;
     std::fs::create_dir_all(home).map_err(|error| {
-        Failure::usage(format!("cannot use `{}` ({})", home.display(), source.settings.home.root.origin))
+        Failure::usage(format!("cannot use `{}` ({})", home.display(), settings.home.root.origin))
             .caused_by(error)
             .hint("export KMT_HOME=DIR")
     })?;

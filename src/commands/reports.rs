@@ -47,16 +47,26 @@ impl Show for Lines {
 
 /// Whoever shows the facts of the run that is recorded in `folder`.
 pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path) -> Box<dyn Show> {
+    super::rerun::note(folder, &args.selection);
     if args.format == Format::Json {
         return Box::new(Lines);
     }
-    let style = style_of(std::io::stderr().is_terminal());
     let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
-    let terminal = Terminal::new(Box::new(std::io::stderr()), style, verbosity)
-        .with_output(Box::new(RunDirectory(folder.to_path_buf())))
-        .with_masks(masks.clone());
+    let terminal = terminal(verbosity, folder).with_masks(masks.clone());
     let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+    let style = style_of(std::io::stderr().is_terminal());
     Box::new(Human(if live { terminal.with_board(LiveBoard::on_stderr(style)) } else { terminal }))
+}
+
+/// Lines for people on standard error, as facts come; files that they name lie in `folder`.
+pub(super) fn lines(folder: &Path) -> Box<dyn Show> {
+    Box::new(Human(terminal(Verbosity::Normal, folder)))
+}
+
+fn terminal(verbosity: Verbosity, folder: &Path) -> Terminal {
+    let style = style_of(std::io::stderr().is_terminal());
+    Terminal::new(Box::new(std::io::stderr()), style, verbosity)
+        .with_output(Box::new(RunDirectory(folder.to_path_buf())))
 }
 
 /// What standard output can show; a file has no colour.

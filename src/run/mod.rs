@@ -7,12 +7,18 @@
 //! or what is concluded (`reporters`). To add another test framework: a reader in `formats` that yields
 //! the same items.
 
+pub mod brake;
 pub mod conduct;
 pub mod filter;
 pub mod formats;
 pub mod gotest;
+pub mod groups;
+pub mod kmsg;
 pub mod lane;
 pub mod prepare;
 pub mod script;
+pub mod task;
+pub mod timeline;
 pub mod tracker;
 pub mod words;
+pub mod work;

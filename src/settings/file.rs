@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::component::Component;
+use super::profile::Profile;
 use crate::error::{Failure, Kind, Result, unknown_key};
 use crate::matrix::select::PackagePattern;
 
@@ -20,19 +21,44 @@ pub struct Config {
     /// Components by name.
     #[serde(default)]
     pub component: BTreeMap<String, Component>,
+    /// Packages that must not run at the same time.
+    #[serde(default)]
+    pub group: Vec<Group>,
+    /// Complaints of living kernels that fail no test.
+    #[serde(default)]
+    pub allowed_splat: Vec<AllowedSplat>,
     /// Profiles by name.
     #[serde(default)]
     pub profile: BTreeMap<String, Profile>,
 }
 
-/// How a run behaves in one surrounding.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// Packages that must not run at the same time, wherever they run.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Profile {
-    /// Exit code for failing tests, instead of 100.
-    pub test_failure_exit_code: Option<u8>,
-    /// Where JUnit is written as well, relative to `kmt.toml`.
-    pub junit: Option<String>,
+pub struct Group {
+    /// Patterns of packages.
+    pub packages: Vec<String>,
+    /// How many of them run at once.
+    pub max_concurrent: Option<u32>,
+    /// Whether nothing else runs at the same time.
+    #[serde(default)]
+    pub exclusive: bool,
+}
+
+/// A complaint of a living kernel that fails no test.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AllowedSplat {
+    /// Regular expression for its title, its signature or one of its lines.
+    pub pattern: String,
+    /// Why it is allowed.
+    pub reason: String,
+    /// Where more is said of it.
+    pub link: Option<String>,
+    /// The last day on which it is, `"2027-01-31"`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub expires: Option<chrono::NaiveDate>,
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(

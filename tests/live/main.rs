@@ -15,7 +15,9 @@ mod faults;
 mod foreign;
 mod isolation;
 mod lost;
+mod reach;
 mod refused;
 mod signals;
 #[cfg(feature = "soak")]
 mod soak;
+mod stack;

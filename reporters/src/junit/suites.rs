@@ -13,6 +13,7 @@ use crate::event::{Arch, TestResult};
 use crate::mask::Masks;
 use crate::model::{Build, CellReport, PackageReport, Run, Splat, TestReport};
 use crate::output::OutputSource;
+use crate::triage::boot_cause;
 
 /// The class of cases that are no test: boot, ship, build.
 const INFRASTRUCTURE: &str = "kmt";
@@ -126,8 +127,16 @@ impl Writer<'_> {
             status
         } else if let Some(trouble) = trouble.filter(|trouble| trouble.stage != "ship") {
             let phase = trouble.phase.map(|phase| format!(" (it reached the phase {})", phase.as_str()));
-            let said = format!("{} failed: {}{}", trouble.stage, trouble.message, phase.unwrap_or_default());
-            self.error(&format!("{}-failed", trouble.stage), &said, trouble.excerpt)
+            let mut said =
+                format!("{} failed: {}{}", trouble.stage, trouble.message, phase.unwrap_or_default());
+            let mut ty = format!("{}-failed", trouble.stage);
+            if trouble.stage == "boot"
+                && let Some(finding) = boot_cause(self.run, cell, self.bodies.source)
+            {
+                finding.cause.clone_into(&mut ty);
+                said.push_str(&format!("\ncause: {}\nadvice: {}", finding.says, finding.advice));
+            }
+            self.error(&ty, &said, trouble.excerpt)
         } else if cell.facts.is_some() || cell.started() {
             TestCaseStatus::success()
         } else if self.run.cancelled() {

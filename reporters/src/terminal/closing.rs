@@ -241,7 +241,18 @@ impl Closing<'_> {
             plural(booted, "machine"),
             bytes(sent),
         );
-        format!("{:25}{}\n", "", self.paint.role(Role::Dim, &text))
+        let mut text = format!("{:25}{}\n", "", self.paint.role(Role::Dim, &text));
+        for (cell, balance) in run.cells.iter().filter_map(|cell| Some((cell, cell.balance()?))) {
+            let said = format!(
+                "{}: {} on {}, {} at best",
+                escape(&cell.id.to_string()),
+                seconds(balance.reached_ms),
+                plural(balance.machines, "machine"),
+                seconds(balance.ideal_ms),
+            );
+            text.push_str(&format!("{:25}{}\n", "", self.paint.role(Role::Dim, &said)));
+        }
+        text
     }
 }
 

@@ -23,6 +23,9 @@ impl View<'_> {
         match &envelope.event {
             Event::TestStarted { .. } | Event::TestsListed { .. } => String::new(),
             Event::TestFinished { .. } => self.test(&envelope.event),
+            Event::TestSlow { cell, package, test, ran_ms, .. } => {
+                self.named(Verb::odd("SLOW"), Some(*ran_ms), cell, package, test, "")
+            }
             Event::ShardStarted { .. }
             | Event::ShardFinished { .. }
             | Event::ShardRequeued { .. }
@@ -36,7 +39,9 @@ impl View<'_> {
             | Event::MachineReused { .. }
             | Event::MachinePhase { .. }
             | Event::MachineReady { .. } => self.machine(&envelope.event, envelope.elapsed_ms),
-            Event::CellFailed { .. }
+            Event::RunHalted { .. }
+            | Event::SplatAllowed { .. }
+            | Event::CellFailed { .. }
             | Event::HostFailed { .. }
             | Event::CancelRequested { .. }
             | Event::MachineLost { .. }
@@ -100,9 +105,10 @@ impl View<'_> {
                     self.paint.line(Verb::plain("START"), None, &self.cell(cell), &text)
                 })
             }
-            Event::ShardRequeued { cell, package, reason } => {
+            Event::ShardRequeued { cell, package, reason, attempt } => {
                 let text = format!("{}: {}", escape(package), escape(reason));
-                self.paint.line(Verb::odd("REQUEUE"), None, &self.cell(cell), &text)
+                let verb = if *attempt == 0 { "RETRY" } else { "REQUEUE" };
+                self.paint.line(Verb::odd(verb), None, &self.cell(cell), &text)
             }
             Event::TestOutputMalformed { cell, package, message } => {
                 self.at_least(Verbosity::Verbose, || {
@@ -110,8 +116,10 @@ impl View<'_> {
                     self.paint.line(Verb::odd("MALFORMED"), None, &self.cell(cell), &text)
                 })
             }
-            Event::ShardFinished { cell, package, leaked, .. } => {
+            Event::ShardFinished { cell, package, leaked, attempt, .. } => {
                 let mut text = match self.run.package_report(cell, package) {
+                    // What goes on in another execution is not over.
+                    Some(report) if report.package.superseded.contains(attempt) => String::new(),
                     Some(report) => self.package(cell, &report),
                     None => String::new(),
                 };
@@ -148,7 +156,8 @@ impl View<'_> {
         else {
             return String::new();
         };
-        let verdict = self.run.test_report(cell, package, test).map_or(*result, |report| report.result);
+        let report = self.run.test_report(cell, package, test);
+        let (verdict, attempt) = report.map_or((*result, *attempt), |report| (report.result, report.attempt));
         // A retry of what failed before is shown as what it comes to.
         let result = if verdict == TestResult::Flaky { &verdict } else { result };
         let (below, failed) = self.below(cell, package, test);
@@ -165,7 +174,7 @@ impl View<'_> {
             } else if below > 0 {
                 tail.push(plural(below, "subtest"));
             }
-            if *attempt > 1 {
+            if attempt > 1 {
                 tail.push(format!("attempt {attempt}"));
             }
             tail.extend(message.as_ref().map(|message| escape(message).into_owned()));

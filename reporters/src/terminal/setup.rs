@@ -117,6 +117,14 @@ impl View<'_> {
                 let text = format!("{}{}", escape(signature), during.unwrap_or_default());
                 self.paint.line(Verb::bad("SPLAT"), None, &self.cell(cell), &text)
             }
+            Event::SplatAllowed { cell, signature, reason, link, .. } => {
+                let link = link.as_ref().map(|link| format!(", {}", escape(link))).unwrap_or_default();
+                let text = format!("{} (allowed: {}{link})", escape(signature), escape(reason));
+                self.paint.line(Verb::odd("SPLAT"), None, &self.cell(cell), &text)
+            }
+            Event::RunHalted { reason } => {
+                self.paint.note(Verb::bad("Stopping"), &format!("nothing more begins: {}", escape(reason)))
+            }
             event => self.failed(event),
         }
     }

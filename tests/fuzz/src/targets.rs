@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use kmt_reporters::event::Arch;
+use kmt_reporters::triage::boot::{Classifier, Ended, Facts};
 use kmt_run::matrix::select::Expression;
 use kmt_run::matrix::vmsets::VmSets;
 use kmt_run::matrix::{Catalogue, Complaint, MatrixFile, sets, spec};
@@ -13,12 +14,13 @@ use kmt_run::run::filter::Filter;
 pub type Target = fn(&[u8]);
 
 /// Every target.
-pub const ALL: [(&str, Target); 5] = [
+pub const ALL: [(&str, Target); 6] = [
     ("matrix", matrix),
     ("short_form", short_form),
     ("filter", filter),
     ("vmsets", vmsets),
     ("run_config", run_config),
+    ("console", console),
 ];
 
 fn catalogue() -> &'static Catalogue {
@@ -78,4 +80,17 @@ pub fn run_config(data: &[u8]) {
             Filter::parse(pattern).expect("each part was read alone");
         }
     }
+}
+
+/// A console, whole and in pieces; the first byte says how large they are.
+pub fn console(data: &[u8]) {
+    let Some((piece, console)) = data.split_first() else { return };
+    let (mut whole, mut parts) = (Classifier::new(), Classifier::new());
+    whole.push(console);
+    console.chunks(usize::from(*piece).max(1)).for_each(|part| parts.push(part));
+    for ended in [Ended::Unknown, Ended::Ready, Ended::Deadline, Ended::QemuGone, Ended::Lost] {
+        let facts = Facts { ended, ..Facts::default() };
+        assert_eq!(whole.finding(&facts), parts.finding(&facts));
+    }
+    assert_eq!(whole.splats(), parts.splats());
 }
