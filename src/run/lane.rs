@@ -68,6 +68,9 @@ pub struct Lane<'a> {
     pub tainted: AtomicBool,
 }
 
+/// How long the newline of a line that may be the script's is waited on for what follows it.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// When a test is slow, and when it is stuck.
 #[derive(Debug, Clone, Copy)]
 pub struct Watch {
@@ -299,11 +302,6 @@ impl Lane<'_> {
 
     /// Looks for tests that are slow, and for those that do not get on.
     fn look(&self, execution: &mut Execution<'_>) -> Option<Ended> {
-        if execution.listing.is_none()
-            && let Some(newline) = execution.splitter.linger()
-        {
-            self.output(execution, &newline);
-        }
         let now = execution.begun.elapsed();
         let slow = execution.tracker.slow(now, self.watch.slow);
         slow.into_iter().for_each(|event| self.record.emit(event));
@@ -369,7 +367,16 @@ impl Lane<'_> {
     /// Reads until the script says how it ended, or the stream ends without a word.
     async fn drain(&self, execution: &mut Execution<'_>, stream: &mut dyn RemoteStream) -> Ended {
         while execution.ended.is_none() {
-            match stream.read(&mut execution.buffer).await {
+            let lingers = execution.listing.is_none() && execution.splitter.lingers();
+            let patience = if lingers { LINGER } else { Duration::MAX };
+            let Ok(read) = timeout(patience, stream.read(&mut execution.buffer)).await else {
+                // A test that begins is known at once, not when it first says something.
+                if let Some(newline) = execution.splitter.linger() {
+                    self.output(execution, &newline);
+                }
+                continue;
+            };
+            match read {
                 Ok(0) | Err(_) => return Ended::Closed,
                 Ok(count) => {
                     execution.heard = Instant::now();

@@ -155,10 +155,14 @@ impl Splitter {
         Splitter { marker: format!("\n\x1ekmt {nonce} ").into_bytes(), held: Vec::new(), lent: false }
     }
 
+    /// Whether a newline is held back that may be the beginning of a line of the script, and nothing else.
+    pub fn lingers(&self) -> bool {
+        self.held == b"\n" && !self.lent
+    }
+
     /// Lets a newline go that nothing has followed for a while: what it ends must not wait for more.
     pub fn linger(&mut self) -> Option<Vec<u8>> {
-        let alone = self.held == b"\n" && !self.lent;
-        alone.then(|| {
+        self.lingers().then(|| {
             self.lent = true;
             std::mem::take(&mut self.held)
         })

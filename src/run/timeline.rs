@@ -10,6 +10,9 @@ const PAST: usize = 256;
 /// How far two clocks may be apart.
 const SLACK: Duration = Duration::from_millis(500);
 
+/// How much later than in the guest we learn that a test began or ended.
+const LATE: Duration = Duration::from_millis(40);
+
 /// Tests of one machine and when they ran, by our clock.
 #[derive(Debug, Default)]
 pub struct Timeline {
@@ -36,6 +39,7 @@ impl Timeline {
     /// The test that ran then: of several the one that began last, so a subtest rather than its parent. Of none, the one
     /// that ran within the slack of the clocks.
     pub fn at(&self, when: Instant) -> Option<&str> {
+        let when = when + LATE;
         let open = self.open.iter().map(|(test, since)| (test, *since, None));
         let past = self.past.iter().map(|(test, since, until)| (test, *since, Some(*until)));
         let all = || open.clone().chain(past.clone());

@@ -12,7 +12,7 @@ sub() {
 world() { echo "$1" >"$KMT_GUEST/control.new"; mv "$KMT_GUEST/control.new" "$KMT_GUEST/control"; sleep 600; }
 # The kernel says something now, by its own clock.
 kernel() {
-  at=$(awk '{ printf "%d", $1 * 1000000 }' /proc/uptime)
+  at=$(awk '{ printf "%.0f", $1 * 1000000 }' /proc/uptime)
   records=$(wc -l <"$KMT_GUEST/dev/kmsg")
   for line in "$@"; do
     records=$((records + 1))
