@@ -58,6 +58,8 @@ fn only_the_world_names_an_adapter() {
         "Go",
         "Prebuilt",
         "Commands",
+        "ThisHost",
+        "FakeHost",
         "FakeHypervisor",
         "FakeTransport",
         "FakeDebian",

@@ -4,8 +4,10 @@ use std::ffi::{OsStr, OsString};
 
 /// Former name, and the words that are meant.
 pub const NAMES: &[(&str, &[&str])] = &[
+    ("config-ssh-key", &["config", "ssh-key"]),
     ("create-stack", &["stack", "create"]),
     ("destroy-stack", &["stack", "destroy"]),
+    ("flare", &["stack", "flare"]),
     ("gen-config", &["stack", "configure"]),
     ("launch-stack", &["stack", "launch"]),
     ("pause-stack", &["stack", "pause"]),

@@ -70,6 +70,8 @@ pub enum Command {
     /// Show what is configured, and where each value comes from.
     #[command(subcommand)]
     Config(Config),
+    /// Check this machine: what is wrong, and the command that mends it.
+    Doctor(Doctor),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -435,6 +437,49 @@ pub enum Images {
     },
 }
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args, Default)]
+pub struct Doctor {
+    /// Mend what can be mended: start daemons, open `/dev/kvm`, close keys, remove what nobody owns.
+    #[arg(long)]
+    pub fix: bool,
+
+    /// Lines for people, or JSON (schema 1); exit code 2 where something is wrong.
+    ///
+    /// JSON: `wrong` (a number) and `checks`: `check`, `grade` (`fine`, `note` or `wrong`), `says`, `mend` (a command or
+    /// null), `fixable`.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// Arguments of `config ssh-key`.
+#[derive(Debug, Args, Default, Clone)]
+pub struct SshKeyChoice {
+    /// A file, a name in `~/.ssh` (with or without `.pem`), or the comment of a key there or in an agent.
+    #[arg(value_name = "KEY", conflicts_with_all = ["from_file", "from_agent", "path"])]
+    pub hint: Option<String>,
+
+    /// The key in this file, or of this name in `~/.ssh`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_agent", "path"])]
+    pub from_file: Option<PathBuf>,
+
+    /// The key with this comment in an SSH agent; its file need not be known.
+    #[arg(long, value_name = "COMMENT", conflicts_with = "path")]
+    pub from_agent: Option<String>,
+
+    /// By hand: the private key.
+    #[arg(long, value_name = "FILE")]
+    pub path: Option<PathBuf>,
+
+    /// Its name; alone: a key that only an agent has.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// What AWS calls it; the same name without it.
+    #[arg(long, value_name = "NAME")]
+    pub aws_name: Option<String>,
+}
+
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -442,6 +487,10 @@ pub enum Config {
     Init(Init),
     /// Print the JSON Schema of `kmt.toml`.
     Schema,
+    /// Choose the SSH key for remote hosts: from `~/.ssh`, from an agent, or by hand.
+    ///
+    /// Without arguments it asks. The choice is written to the user's file, which `config show` names.
+    SshKey(SshKeyChoice),
     /// Show every value and where it comes from.
     Show {
         /// For people or for programs.

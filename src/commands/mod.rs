@@ -7,6 +7,7 @@ mod build;
 mod chosen;
 mod clean;
 mod config;
+mod doctor;
 mod images;
 mod init;
 mod jobs;
@@ -18,10 +19,12 @@ mod preflight;
 mod reach;
 mod report;
 mod reports;
+mod reproduce;
 mod rerun;
 mod run;
 mod signals;
 mod source;
+mod ssh_key;
 mod stack;
 
 use std::io::Write as _;
@@ -56,6 +59,8 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Config(cli::Config::Init(args)) => init::init(&args, wishes.folder.as_deref()),
         Command::Config(cli::Config::Schema) => init::schema(),
         Command::Config(cli::Config::Show { format }) => config::show(format, &Settings::load(&wishes)?),
+        Command::Config(cli::Config::SshKey(choice)) => ssh_key::ssh_key(&choice).await,
+        Command::Doctor(args) => doctor::doctor(&args, &Settings::load(&wishes)?, open).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kmt-run", &mut script);

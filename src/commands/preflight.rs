@@ -156,8 +156,8 @@ pub(super) fn typed() -> Vec<String> {
 pub(super) fn junit(args: &cli::Run, source: &Source) -> Result<Vec<(Flavour, PathBuf)>> {
     let mut wanted = Vec::new();
     let profile = source.settings.config.profile.get(&source.settings.profile.value);
-    if let Some(path) = profile.and_then(|p| p.junit.as_ref()) {
-        wanted.push((Flavour::Gitlab, source.settings.root.value.join(path)));
+    for (flavour, path) in profile.iter().flat_map(|profile| &profile.junit) {
+        wanted.push((*flavour, source.settings.root.value.join(path)));
     }
     for word in &args.junit {
         wanted.push(match word.split_once('=') {
@@ -169,8 +169,12 @@ pub(super) fn junit(args: &cli::Run, source: &Source) -> Result<Vec<(Flavour, Pa
             None => (Flavour::Gitlab, PathBuf::from(word)),
         });
     }
-    for (_, path) in &wanted {
+    for (at, (_, path)) in wanted.iter().enumerate() {
         writable(path)?;
+        if wanted[..at].iter().any(|(_, other)| other == path) {
+            return Err(Failure::usage(format!("two JUnit reports go to `{}`", path.display()))
+                .hint("give each flavour a file of its own"));
+        }
     }
     Ok(wanted)
 }

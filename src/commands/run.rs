@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kmt_reporters::event::{Event, EventSink, PlannedShard, RunEnd};
 use tokio::sync::watch;
@@ -126,6 +127,14 @@ async fn until_cancelled<T, E>(
     }
 }
 
+/// How long ago something was.
+fn ago(age: Duration) -> String {
+    if age < Duration::from_secs(60) {
+        return "less than a minute ago".to_owned();
+    }
+    format!("{} ago", kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+}
+
 /// Builds for one architecture after the other, and tells who waits what each came to.
 async fn build_all(
     jobs: &[Job],
@@ -139,9 +148,8 @@ async fn build_all(
     for Job { request, units, made } in jobs {
         let artifacts = match made {
             Some((set, age)) => {
-                let age = kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
                 let message =
-                    format!("nothing is built: what is used for {} was built {age} ago", request.arch);
+                    format!("nothing is built: what is used for {} was built {}", request.arch, ago(*age));
                 record.emit(Event::Warning { subject: "quick".to_owned(), message });
                 Some(set.clone())
             }

@@ -5,6 +5,7 @@
 
 pub mod builder;
 pub mod debian;
+pub mod host;
 pub mod hypervisor;
 pub mod process;
 pub mod scripted;

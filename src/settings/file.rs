@@ -156,6 +156,8 @@ pub fn longest_match(timeouts: &BTreeMap<String, Duration>, package: &str) -> Op
 
 #[cfg(test)]
 mod tests {
+    use kmt_reporters::junit::Flavour;
+
     use super::*;
 
     #[test]
@@ -165,6 +167,24 @@ mod tests {
         for bad in ["", "5", "m", "5 m", "0s", "5x", "99999999999999999999s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn junit_is_a_path_or_paths_by_flavour() {
+        let junit =
+            |text: &str| toml::from_str::<Config>(text).map(|config| config.profile["ci"].junit.clone());
+        let one = junit("[profile.ci]\njunit = \"a.xml\"\n").unwrap();
+        assert_eq!(one, [(Flavour::Gitlab, "a.xml".to_owned())]);
+        let text = "[profile.ci.junit]\ngitlab = \"a.xml\"\ndatadog = [\"b.xml\", \"c.xml\"]\n";
+        let flavours: Vec<_> =
+            junit(text).unwrap().into_iter().map(|(flavour, path)| format!("{flavour} {path}")).collect();
+        assert_eq!(flavours, ["datadog b.xml", "datadog c.xml", "gitlab a.xml"]);
+        assert!(junit("[profile.ci]\n").unwrap().is_empty());
+        let wrong = junit("[profile.ci.junit]\ngitlub = \"a.xml\"\n").unwrap_err().to_string();
+        assert!(wrong.contains("`gitlub` is not a JUnit flavour"), "{wrong}");
+        assert!(
+            junit("[profile.ci.junit]\ngitlab = 3\n").unwrap_err().to_string().contains("a path is expected")
+        );
     }
 
     #[test]

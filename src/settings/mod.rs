@@ -1,12 +1,14 @@
 //! What everything means: files, environment, profiles, paths; each value knows where it comes from.
 //!
-//! Owns `kmt.toml`, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
+//! Owns `kmt.toml`, the user's file, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
 //! tested (`matrix`). To add a setting: a field in `file`, its default here, its line in `config show`.
 
 pub mod component;
 pub mod file;
 pub mod home;
 pub mod profile;
+pub mod ssh_key;
+pub mod user;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,8 @@ pub struct Settings {
     pub libvirt_uri: Known<String>,
     /// Profile in force.
     pub profile: Known<String>,
+    /// The user's key for remote hosts, where one is chosen.
+    pub ssh_key: Option<Known<user::SshKey>>,
 }
 
 /// What on the command line bears on settings.
@@ -134,7 +138,8 @@ impl Settings {
             }
             _ => Known { value: "qemu:///session".to_owned(), origin: Origin::Default },
         };
-        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, profile })
+        let ssh_key = chosen_key()?;
+        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, profile, ssh_key })
     }
 
     /// The component of that name; without a name the default one.
@@ -181,6 +186,13 @@ impl Settings {
     pub fn test_failure_exit_code(&self) -> u8 {
         self.config.profile.get(&self.profile.value).and_then(|p| p.test_failure_exit_code).unwrap_or(100)
     }
+}
+
+/// The key in the user's file.
+fn chosen_key() -> Result<Option<Known<user::SshKey>>> {
+    let Some(path) = user::path()? else { return Ok(None) };
+    let key = user::read(&path)?.ssh_key;
+    Ok(key.map(|value| Known { value, origin: Origin::File(path) }))
 }
 
 /// `-C DIR`, the matrix's `root`, or the nearest folder upward that holds a `kmt.toml`.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kmt_reporters::junit::Flavour;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
@@ -17,8 +18,10 @@ use super::file::parse_duration;
 pub struct Profile {
     /// Exit code for failing tests, instead of 100.
     pub test_failure_exit_code: Option<u8>,
-    /// Where JUnit is written as well, relative to `kmt.toml`.
-    pub junit: Option<String>,
+    /// Where JUnit is written as well, relative to `kmt.toml`: a path, or paths by flavour.
+    #[serde(default, deserialize_with = "junit")]
+    #[schemars(with = "JunitPaths")]
+    pub junit: Vec<(Flavour, String)>,
     /// After how long a test is said to be slow.
     #[serde(default, deserialize_with = "duration")]
     #[schemars(with = "Option<String>")]
@@ -42,6 +45,57 @@ pub struct Profile {
     /// What is tried again.
     #[serde(default)]
     pub retries: RetryRules,
+}
+
+/// Paths as they are written, for the schema; `junit` reads them.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a shape, of which there is never a value")]
+enum JunitPaths {
+    /// A path, in the flavour of GitLab.
+    Path(String),
+    /// Paths by flavour.
+    Flavours(BTreeMap<String, OneOrMore>),
+}
+
+/// The paths of one flavour.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a shape, of which there is never a value")]
+enum OneOrMore {
+    /// One file.
+    One(String),
+    /// Several files.
+    More(Vec<String>),
+}
+
+/// `junit = "out/junit.xml"`, or `[profile.ci.junit]` with `gitlab = "…"`, `datadog = ["…", "…"]`.
+fn junit<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<(Flavour, String)>, D::Error> {
+    use serde::de::Error;
+    let path = |value: &toml::Value| match value.as_str() {
+        Some(path) if !path.is_empty() => Ok(path.to_owned()),
+        _ => Err(D::Error::custom("a path is expected, such as \"out/junit.xml\"")),
+    };
+    let mut wanted = Vec::new();
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::Table(flavours) => {
+            for (name, value) in &flavours {
+                let flavour: Flavour = name.parse().map_err(D::Error::custom)?;
+                match value.as_array() {
+                    Some(paths) => {
+                        for value in paths {
+                            wanted.push((flavour, path(value)?));
+                        }
+                    }
+                    None => wanted.push((flavour, path(value)?)),
+                }
+            }
+        }
+        value => wanted.push((Flavour::Gitlab, path(&value)?)),
+    }
+    Ok(wanted)
 }
 
 /// What a run with a test that passed on a later attempt comes to.

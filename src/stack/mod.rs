@@ -186,6 +186,11 @@ impl Stack {
         Ok(whole.then(|| keys::section(&self.folder, machine, &hosts.join(" "))))
     }
 
+    /// The private key that logs in to its machines, once one is made.
+    pub fn login_key(&self) -> PathBuf {
+        keys::login_key(&self.folder)
+    }
+
     /// Folder of all its control sockets: short, as socket paths must be, and gone with the next boot.
     pub fn sockets(&self) -> PathBuf {
         let user = rustix::process::geteuid().as_raw();

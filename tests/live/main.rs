@@ -15,6 +15,8 @@ mod faults;
 mod foreign;
 mod isolation;
 mod lost;
+mod page;
+mod reach;
 mod refused;
 mod signals;
 #[cfg(feature = "soak")]

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
+use kmt_reporters::{Masks, RunDirectory};
 use kmt_run::external::scripted::{Power, Stage};
 use serde_json::Value;
 
@@ -121,12 +125,35 @@ pub(crate) fn record(scene: &Scene, run: &Path, code: &str) {
     assert_eq!(summary["exit_code"].to_string(), code, "the summary says another exit code");
     let junit = fs::read_to_string(run.join("junit.xml")).unwrap();
     assert!(junit.trim_end().ends_with("</testsuites>"), "junit.xml is cut");
+    valid(&model, run);
     let cells = summary["cells"].as_array().unwrap().iter();
     let packages = cells.flat_map(|cell| cell["packages"].as_array().unwrap());
     for test in packages.flat_map(|package| package["tests"].as_array().unwrap()) {
         let name = test["test"].as_str().unwrap();
         assert!(name.is_empty() || junit.contains(&format!("name=\"{name}\"")), "`{name}` is not in JUnit");
     }
+}
+
+/// Every flavour of JUnit is valid by the common schema, and its own consumer loses nothing of it.
+#[expect(clippy::disallowed_methods, reason = "xmllint is the judge")]
+fn valid(run: &Run, folder: &Path) {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/junit.xsd");
+    let temp = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for flavour in Flavour::ALL {
+        let path = temp.path().join(format!("junit-{flavour}.xml"));
+        let written =
+            junit::write(run, flavour, &RunDirectory(folder.to_path_buf()), &Masks::default(), &path);
+        for file in written.unwrap() {
+            let verdict = junit::lint::lint(&fs::read(&file).unwrap(), "junit.xml", flavour);
+            assert!(!verdict.loses(), "{}", junit::lint::told(&verdict, &file.display().to_string()));
+            files.push(file);
+        }
+    }
+    let mut judge = Command::new("xmllint");
+    let said =
+        judge.args(["--noout", "--schema"]).arg(schema).args(&files).output().expect("xmllint is installed");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
 /// Every report made from the log and the output alone, elsewhere, is the one that the run left, byte for byte.
@@ -139,7 +166,7 @@ pub(crate) fn replay(scene: &Scene, run: &Path, args: &[&str], said: &str) {
         copy_all(&run.join(folder), &copy.join(folder));
     }
     let folder = copy.to_str().unwrap();
-    for (form, file) in [("junit", "junit.xml"), ("json", "summary.json")] {
+    for (form, file) in [("junit", "junit.xml"), ("json", "summary.json"), ("html", "report.html")] {
         let again = scene.call(&["report", folder, "--to", form], &[]);
         assert_eq!(again.code, "0", "{}", again.text);
         assert!(again.text == fs::read_to_string(run.join(file)).unwrap(), "{file} is told otherwise again");
@@ -175,8 +202,25 @@ pub(crate) fn junit(scene: &Scene, args: &[&str]) {
 pub(crate) fn secrets(run: &Path, said: &str, env: &[(&str, &str)]) {
     for (name, value) in env.iter().filter(|(name, _)| !name.starts_with("KMT_")) {
         assert!(!said.contains(value), "{name} shows on the terminal");
-        for file in ["events.jsonl", "summary.json", "junit.xml"] {
+        for file in ["events.jsonl", "summary.json", "junit.xml", "report.html"] {
             assert!(!fs::read_to_string(run.join(file)).unwrap().contains(value), "{name} is in {file}");
+        }
+    }
+}
+
+/// No archive for help holds a private key, nor a value that tests were given.
+pub(crate) fn flares(scene: &Scene, values: &BTreeSet<String>) {
+    for entry in fs::read_dir(scene.temp.path().join("repo")).unwrap().flatten() {
+        if entry.path().extension().is_none_or(|ending| ending != "gz") {
+            continue;
+        }
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(File::open(entry.path()).unwrap()).read_to_end(&mut text).unwrap();
+        let holds = |word: &str| text.windows(word.len()).any(|window| window == word.as_bytes());
+        assert!(holds("versions.txt") && holds("doctor.json"), "{entry:?} is empty");
+        assert!(!holds("PRIVATE "), "{entry:?} holds a private key");
+        for value in values {
+            assert!(!holds(value), "{entry:?} holds `{value}`");
         }
     }
 }

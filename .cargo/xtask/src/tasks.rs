@@ -69,7 +69,8 @@ pub(crate) fn soak() -> Result<u8, String> {
 }
 
 /// The targets of `tests/fuzz`.
-const FUZZ: &[&str] = &["matrix", "short_form", "filter", "vmsets", "run_config", "console"];
+const FUZZ: &[&str] =
+    &["matrix", "short_form", "filter", "vmsets", "run_config", "console", "junit", "events", "test2json"];
 
 /// What is found goes to `target/fuzz/found`; what breaks a target is named by libFuzzer.
 fn fuzz(clock: &groups::Clock) -> Result<(), String> {

@@ -168,7 +168,11 @@ impl Writer<'_> {
     fn package(&mut self, cell: &CellReport<'_>, package: &PackageReport<'_>) -> TestSuite {
         let mut suite = TestSuite::new(self.bodies.text(&self.flavour.suite(&cell.cell.id, package.name)));
         let shards = &package.package.shards;
-        let ms = shards.iter().filter_map(|shard| shard.ended.as_ref()).map(|ended| ended.duration_ms).sum();
+        let ms = shards
+            .iter()
+            .filter_map(|shard| shard.ended.as_ref())
+            .map(|ended| ended.duration_ms)
+            .fold(0, u64::saturating_add);
         let began = shards.first().map(|shard| shard.started_ms);
         self.place(&mut suite, &cell.cell.id.to_string(), ms, began);
         suite.add_properties(self.properties(cell, Some(package)));
@@ -277,6 +281,8 @@ impl Writer<'_> {
                 if !cell.distro.is_empty() {
                     tag("os.name", &format!("{}-{}", cell.distro, cell.distro_version));
                 }
+                // Without it all cells that never came up would be one configuration.
+                tag("os.version", &cell.id.kernel);
                 tag("os.architecture", if cell.id.arch == Arch::Arm64 { "aarch64" } else { "x86_64" });
             }
         }
