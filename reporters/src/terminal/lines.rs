@@ -120,7 +120,7 @@ impl View<'_> {
                 let mut text = match self.run.package_report(cell, package) {
                     // What goes on in another execution is not over.
                     Some(report) if report.package.superseded.contains(attempt) => String::new(),
-                    Some(report) => self.package(cell, &report),
+                    Some(report) => self.package(cell, &report, *attempt),
                     None => String::new(),
                 };
                 if *leaked {
@@ -134,7 +134,7 @@ impl View<'_> {
     }
 
     /// What the end of a package decides: tests that have no end of their own, and the package itself.
-    fn package(&self, cell: &CellId, report: &PackageReport<'_>) -> String {
+    fn package(&self, cell: &CellId, report: &PackageReport<'_>, execution: u32) -> String {
         let mut text = String::new();
         if let Some(note) = report.note {
             text.push_str(&self.at_least(Verbosity::Normal, || {
@@ -142,7 +142,10 @@ impl View<'_> {
                 self.paint.line(Verb::odd("EMPTY"), None, &self.cell(cell), &said)
             }));
         }
-        let open = |runs: &Vec<Attempt>| runs.last().is_some_and(|attempt| attempt.ended.is_none());
+        // What another execution runs at the same time is not over.
+        let open = |runs: &Vec<Attempt>| {
+            runs.last().is_some_and(|attempt| attempt.ended.is_none() && attempt.number == execution)
+        };
         for test in &report.tests {
             if test.name.is_empty() || report.package.tests.get(test.name).is_some_and(open) {
                 text.push_str(&self.verdict(cell, report.name, test));
