@@ -93,6 +93,13 @@ impl Writer<'_> {
         }
         let mut suite = TestSuite::new("build");
         self.place(&mut suite, "localhost", 0, None);
+        // A configuration of its own: no kernel is tested here.
+        let archs: Vec<&str> = self.run.builds.keys().map(|arch| arch.as_str()).collect();
+        for (name, value) in
+            [("os.platform", "linux"), ("os.version", "none"), ("os.architecture", &archs.join(","))]
+        {
+            suite.add_property(Property::new(format!("dd_tags[{name}]"), value));
+        }
         for (arch, build) in &self.run.builds {
             let (status, ms) = match build {
                 Build::Done { duration_ms, .. } => (TestCaseStatus::success(), *duration_ms),
