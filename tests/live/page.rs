@@ -212,7 +212,7 @@ fn test(n: usize, t: usize, old: bool) -> [Event; 2] {
         0 => "TestRingBuffer".to_owned(),
         _ => format!("TestSuite/TestProtocol{:03}/case_{t}", t / 20),
     };
-    let bad = if t == 0 { old } else { (t * 7 + n) % 20 == 0 };
+    let bad = if t == 0 { old } else { (t * 7 + n).is_multiple_of(20) };
     let begun =
         Event::TestStarted { cell: cell(n), package: PACKAGE.to_owned(), test: test.clone(), attempt: 1 };
     let ended = Event::TestFinished {
