@@ -155,80 +155,77 @@ impl Drop for Window<'_> {
     }
 }
 
-/// One test in a cell: the first one passes in some cells only, of the others each twentieth fails.
-fn one_test(push: &mut impl FnMut(Event), cell: &CellId, n: usize, t: usize, old: bool) {
-    let (cell, package) = (cell.clone(), "pkg/network/tracer".to_owned());
-    let test = match t {
-        0 => "TestRingBuffer".to_owned(),
-        _ => format!("TestSuite/TestProtocol{:03}/case_{t}", t / 20),
-    };
-    push(Event::TestStarted { cell: cell.clone(), package: package.clone(), test: test.clone(), attempt: 1 });
-    let bad = if t == 0 { old } else { (t * 7 + n).is_multiple_of(20) };
-    let result = if bad { TestResult::Fail } else { TestResult::Pass };
-    let output = bad.then(|| OutputRef { file: test.clone(), offset: 0, length: 100 });
-    push(Event::TestFinished {
-        cell,
-        package,
-        test,
-        attempt: 1,
-        result,
-        duration_ms: 12,
-        output,
-        message: None,
-    });
-}
-
 /// A run of so many cells and tests: one test in twenty fails, one only below a kernel, and a machine panics.
 fn run(cells: usize, tests: usize) -> Run {
     let mut run = Run::new();
-    let mut seq = 0;
-    let mut push = |event: Event| {
+    for (seq, event) in (0..).zip(facts(cells, tests)) {
         let time = chrono::DateTime::from_timestamp_millis(1_795_000_000_000 + seq as i64).unwrap();
         run.fold(&Envelope { schema: 1, seq, time, elapsed_ms: seq, event });
-        seq += 1;
-    };
-    let id = |n: usize| CellId::local(format!("ubuntu_{n:02}.04"), format!("5.{n}"), Arch::X86_64);
-    let package = || "pkg/network/tracer".to_owned();
-    let shards = (0..cells).map(|n| PlannedShard { cell: id(n), package: package() }).collect();
-    for n in 0..cells {
-        push(Event::CellSelected {
-            cell: id(n),
-            distro: "ubuntu".to_owned(),
-            distro_version: format!("{n:02}.04"),
-        });
     }
-    push(Event::PlanMade { shards });
+    run
+}
+
+const PACKAGE: &str = "pkg/network/tracer";
+
+fn cell(n: usize) -> CellId {
+    CellId::local(format!("ubuntu_{n:02}.04"), format!("5.{n}"), Arch::X86_64)
+}
+
+fn facts(cells: usize, tests: usize) -> Vec<Event> {
+    let mut facts = Vec::new();
     for n in 0..cells {
-        let (cell, machine) = (id(n), format!("m{n}"));
-        push(Event::MachineDefined { machine: machine.clone(), cell: cell.clone() });
-        push(Event::ShardStarted {
-            cell: cell.clone(),
-            package: package(),
-            machine: machine.clone(),
-            attempt: 1,
-        });
-        (0..tests).for_each(|t| one_test(&mut push, &cell, n, t, n < cells / 2));
+        let distro = "ubuntu".to_owned();
+        facts.push(Event::CellSelected { cell: cell(n), distro, distro_version: format!("{n:02}.04") });
+    }
+    let shards = (0..cells).map(|n| PlannedShard { cell: cell(n), package: PACKAGE.to_owned() }).collect();
+    facts.push(Event::PlanMade { shards });
+    for n in 0..cells {
+        let (machine, package) = (format!("m{n}"), PACKAGE.to_owned());
+        facts.push(Event::MachineDefined { machine: machine.clone(), cell: cell(n) });
+        facts.push(Event::ShardStarted { cell: cell(n), package, machine: machine.clone(), attempt: 1 });
+        (0..tests).for_each(|t| facts.extend(test(n, t, n < cells / 2)));
         if n == 1 {
             let excerpt =
                 ["[ 1.0] systemd[1]: up", "[ 2.0] Kernel panic - not syncing: sysrq triggered crash"];
             let excerpt = excerpt.map(str::to_owned).to_vec();
             let seen = kmt_reporters::event::LossEvidence::Panic;
-            push(Event::MachineLost { machine, cell: cell.clone(), seen, excerpt });
+            facts.push(Event::MachineLost { machine, cell: cell(n), seen, excerpt });
         }
-        let end = if n == 1 { ShardEnd::MachineLost } else { ShardEnd::Exited };
-        push(Event::ShardFinished {
-            cell,
-            package: package(),
+        facts.push(Event::ShardFinished {
+            cell: cell(n),
+            package: PACKAGE.to_owned(),
             attempt: 1,
-            end,
+            end: if n == 1 { ShardEnd::MachineLost } else { ShardEnd::Exited },
             status: Some(1),
             duration_ms: 1,
             leaked: false,
             output: None,
         });
     }
-    push(Event::RunFinished { why: RunEnd::Completed });
-    run
+    facts.push(Event::RunFinished { why: RunEnd::Completed });
+    facts
+}
+
+/// Beginning and end of one test; the first fails on old kernels.
+fn test(n: usize, t: usize, old: bool) -> [Event; 2] {
+    let test = match t {
+        0 => "TestRingBuffer".to_owned(),
+        _ => format!("TestSuite/TestProtocol{:03}/case_{t}", t / 20),
+    };
+    let bad = if t == 0 { old } else { (t * 7 + n).is_multiple_of(20) };
+    let begun =
+        Event::TestStarted { cell: cell(n), package: PACKAGE.to_owned(), test: test.clone(), attempt: 1 };
+    let ended = Event::TestFinished {
+        cell: cell(n),
+        package: PACKAGE.to_owned(),
+        output: bad.then(|| OutputRef { file: test.clone(), offset: 0, length: 100 }),
+        test,
+        attempt: 1,
+        result: if bad { TestResult::Fail } else { TestResult::Pass },
+        duration_ms: 12,
+        message: None,
+    };
+    [begun, ended]
 }
 
 #[test]
