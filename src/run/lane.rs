@@ -1,7 +1,7 @@
 //! One guest at work: one execution of a test binary after another, each followed to an end that is accounted for.
 //!
 //! Watches as it reads: a test that does not get on, a binary that says nothing, a package or a run whose time is over, a
-//! machine that went away. How an execution ended is judged in [`ending`].
+//! machine that went away. How an execution ended is judged in `ending`.
 
 mod ending;
 mod kernel;

@@ -1,5 +1,5 @@
 //! What is seen by looking across: where a test fails and where not ([`boundaries`]), failures that have one cause
-//! ([`groups`]), and two runs beside each other ([`diff`]).
+//! ([`groups()`]), and two runs beside each other ([`diff()`]).
 //!
 //! Owns conclusions that need more than one cell or more than one run, as plain values; owns no verdict of a single test
 //! (`model`) and no wording of a report. To add a conclusion: a file here, its lines in each report that tells it.

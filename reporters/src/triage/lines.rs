@@ -24,7 +24,7 @@ impl Line<'_> {
 }
 
 /// Cuts a console into lines. A carriage return and a jump of the cursor end a line too, since a progress display
-/// or a firmware's screen writes many texts on one. Memory is bounded by [`LONGEST`].
+/// or a firmware's screen writes many texts on one. Memory is bounded by `LONGEST`.
 #[derive(Debug, Clone, Default)]
 pub struct LineReader {
     /// Raw bytes of the unfinished line.
