@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn ids_sort_by_the_moment_also_within_a_second() {
         let at = |millis| run_id(DateTime::from_timestamp_millis(1_780_000_000_000 + millis).unwrap());
-        let ids: Vec<String> = [0, 1, 9, 10, 15, 16, 99, 255, 256, 999, 1000].map(at).into();
+        let ids: Vec<String> = [0_i64, 1, 9, 10, 15, 16, 99, 255, 256, 999, 1000].map(at).into();
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(ids[3].starts_with("20260528T202640Z-00a") && ids[3].len() == 23, "{ids:?}");
     }
