@@ -16,6 +16,7 @@ mod foreign;
 mod isolation;
 #[cfg(feature = "soak")]
 mod lost;
+mod native;
 mod page;
 mod reach;
 mod refused;
