@@ -14,7 +14,6 @@ mod demo;
 mod faults;
 mod foreign;
 mod isolation;
-#[cfg(feature = "soak")]
 mod lost;
 mod native;
 mod page;
