@@ -147,7 +147,7 @@ async fn fifty_machines_take_hardly_longer_than_they_must() {
             let mut one =
                 || ([512, 1024, 1536, 2048, 3072][dice(5) as usize], 1 + dice(2) as u32, 60 + dice(540));
             let loads: Vec<Needs> = (0..50).map(|_| one()).collect();
-            let (makespan, bound) = play(8, host_mib, &loads).await;
+            let (makespan, bound) = play(12, host_mib, &loads).await;
             assert!(makespan <= 1.1 * bound, "mix {mix}, {host_mib} MiB: {makespan} s, {bound} s would do");
         }
     }

@@ -50,7 +50,7 @@ fn machines_in_a_network_of_their_stack_reach_each_other() {
     }
     let inside = Namespace::new();
     step("half of what networks are made of is taken on this host");
-    inside.said("ip link add taken type dummy; ip addr add 192.168.1.1/17 dev taken; ip link set taken up");
+    inside.said("ip link add taken type bridge; ip addr add 192.168.1.1/17 dev taken; ip link set taken up");
     call(&home, &format!("configure --init-stack --stack nat --network nat --vms {VMS} --yes"))
         .inside(&inside)
         .end()
@@ -73,7 +73,7 @@ fn machines_in_a_network_of_their_stack_reach_each_other() {
 
     step("destroyed, its network and bridge are gone");
     call(&home, "destroy --stack nat --yes").inside(&inside).end().expect(0);
-    let networks = inside.said("virsh -c qemu:///system net-list --all --name; ip -br link show type bridge");
+    let networks = inside.said("virsh -c qemu:///system net-list --all --name; ip -br link show type bridge | grep -v ^taken || true");
     assert_eq!(networks.trim(), "");
     home.nothing_left();
 }
