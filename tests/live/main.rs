@@ -16,7 +16,6 @@ mod faults;
 mod foreign;
 mod full;
 mod isolation;
-#[cfg(feature = "soak")]
 mod lost;
 mod nat;
 mod page;
