@@ -44,6 +44,8 @@ fn place(slot: usize) -> String {
 const DISK_PLACES: (usize, usize) = (0x02, 0x1b);
 /// Place of the source of randomness.
 const RNG_PLACE: usize = 0x1c;
+/// Place of the card, QEMU's own or one in a network of the host.
+const CARD_PLACE: usize = 0x1d;
 
 fn disk(index: usize, disk: &Disk) -> String {
     let target = char::from(b'a' + u8::try_from(index).unwrap_or(25));
@@ -82,7 +84,8 @@ fn qemu_args(spec: &DomainSpec) -> Vec<String> {
     };
     // Older machine types have no PCI Express.
     let old = spec.machine_type.as_deref().is_some_and(|kind| kind == "pc" || kind.starts_with("pc-i440fx"));
-    let bus = if old { "bus=pci.0,addr=0x1d" } else { "bus=pcie.0,addr=0x1d" };
+    let bus = if old { "pci.0" } else { "pcie.0" };
+    let bus = format!("bus={bus},addr={CARD_PLACE:#04x}");
     let mut args = vec![
         "-chardev".to_owned(),
         format!("file,id=kmtcon,path={},append=on", option(&spec.console.display().to_string())),
@@ -101,6 +104,17 @@ fn qemu_args(spec: &DomainSpec) -> Vec<String> {
         args.extend(["-gdb".to_owned(), format!("tcp:127.0.0.1:{port}")]);
     }
     args
+}
+
+/// A card in a network of the hypervisor.
+fn interface(mac: &str, lan: &str) -> String {
+    format!(
+        "<interface type='network'><mac address='{}'/><source network='{}'/><model type='virtio'/>\
+         <rom enabled='no'/>{}</interface>",
+        esc(mac),
+        esc(lan),
+        place(CARD_PLACE)
+    )
 }
 
 /// The XML of a domain; `qemu_user` is the user QEMU runs as where that is not us: nothing is relabelled,
@@ -141,13 +155,7 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
         xml.push_str(&disk(index, item));
     }
     if let Some(lan) = &spec.lan {
-        let _ = write!(
-            xml,
-            "<interface type='network'><mac address='{}'/><source network='{}'/><model type='virtio'/>\
-             <rom enabled='no'/></interface>",
-            esc(&spec.mac),
-            esc(lan)
-        );
+        xml.push_str(&interface(&spec.mac, lan));
     }
     xml.push_str("<controller type='usb' model='none'/><memballoon model='none'/>");
     let _ = write!(
