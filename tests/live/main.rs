@@ -11,10 +11,13 @@
 mod harness;
 
 mod demo;
+mod equipment;
 mod faults;
 mod foreign;
+mod full;
 mod isolation;
 mod lost;
+mod nat;
 mod native;
 mod page;
 mod reach;
