@@ -208,6 +208,7 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
         stack: source.stack.clone(),
         test_failure_exit_code: source.settings.test_failure_exit_code(),
         root: source.settings.root.value.display().to_string(),
+        format: source.component.format.recorded().to_owned(),
     });
     for notice in source.notices.iter().chain(&host.notices) {
         record.emit(Event::Warning { subject: "notice".to_owned(), message: notice.clone() });

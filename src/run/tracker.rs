@@ -153,6 +153,11 @@ impl Tracker {
                 package: self.package.clone(),
                 message,
             }),
+            Item::Announced { test } => out.push(Event::TestsListed {
+                cell: self.cell.clone(),
+                package: self.package.clone(),
+                tests: vec![test],
+            }),
             Item::PackageOk | Item::PackageFail => {}
         }
     }

@@ -18,6 +18,7 @@ mod full;
 mod isolation;
 mod lost;
 mod nat;
+mod native;
 mod page;
 mod reach;
 mod refused;

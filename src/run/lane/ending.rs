@@ -129,24 +129,7 @@ impl Lane<'_> {
             }
             Ended::Closed | Ended::MachineDied => {
                 let evidence = self.lost(execution).await;
-                let (result, cut, why) = match evidence {
-                    LossEvidence::Panic if execution.tracker.only_began(elapsed, JUST) => {
-                        (TestResult::Crashed, Cut::Kernel, SOON)
-                    }
-                    LossEvidence::Panic => {
-                        (TestResult::Crashed, Cut::Kernel, "the kernel panicked while it ran")
-                    }
-                    LossEvidence::QemuGone => (TestResult::Lost, Cut::Machine, "QEMU ended while it ran"),
-                    LossEvidence::Silent => {
-                        (TestResult::Lost, Cut::Machine, "the machine stopped answering while it ran")
-                    }
-                };
-                Judged {
-                    running: Some((result, why.to_owned())),
-                    cut: cuts(execution, |_| cut),
-                    goes_on: true,
-                    ..Judged::new(ShardEnd::MachineLost, Aftermath::Lost)
-                }
+                gone(execution, evidence, elapsed)
             }
         }
     }
@@ -264,6 +247,25 @@ impl Lane<'_> {
             excerpt: tap.excerpt(),
         });
         seen
+    }
+}
+
+/// A machine that went away under an execution.
+fn gone(execution: &Execution<'_>, evidence: LossEvidence, elapsed: Duration) -> Judged {
+    let only_began = execution.tracker.only_began(elapsed, JUST);
+    let (result, cut, why) = match evidence {
+        LossEvidence::Panic if only_began => (TestResult::Crashed, Cut::Kernel, SOON),
+        LossEvidence::Panic => (TestResult::Crashed, Cut::Kernel, "the kernel panicked while it ran"),
+        LossEvidence::QemuGone => (TestResult::Lost, Cut::Machine, "QEMU ended while it ran"),
+        LossEvidence::Silent => {
+            (TestResult::Lost, Cut::Machine, "the machine stopped answering while it ran")
+        }
+    };
+    Judged {
+        running: Some((result, why.to_owned())),
+        cut: cuts(execution, |_| cut),
+        goes_on: true,
+        ..Judged::new(ShardEnd::MachineLost, Aftermath::Lost)
     }
 }
 
