@@ -9,6 +9,7 @@
 
 pub mod compare;
 pub mod event;
+pub mod explain;
 pub mod json;
 pub mod junit;
 pub mod markdown;

@@ -35,7 +35,7 @@ pub struct Cli {
 
 const AFTER: &str = "\
 Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 100 tests failed · 101 build failed
-            102 a cell never ran or was lost · 104 no remote provider · 130 interrupted";
+            102 a cell never ran or was lost · 103 no CI data · 104 no remote provider · 130 interrupted";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -53,6 +53,9 @@ pub enum Command {
     /// Tell a recorded run again, compare two, or make one a file to take elsewhere.
     #[command(visible_alias = "show-last-test-results")]
     Report(report::Report),
+    /// Say why a pipeline, a run or a folder of artifacts is red.
+    #[command(visible_alias = "explain-ci-failure")]
+    Explain(Explain),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.
@@ -268,6 +271,45 @@ pub struct Plan {
     /// A table, or JSON (schema 1).
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args, Default)]
+pub struct Explain {
+    /// Number or address of a pipeline, run directory or id, or folder of downloaded artifacts; without it the newest
+    /// pipeline of the branch.
+    ///
+    /// Server, project and token come from KMT_GITLAB_URL, KMT_GITLAB_PROJECT and KMT_GITLAB_TOKEN, else from GITLAB_*,
+    /// from what a CI job is given (CI_*), from `[gitlab]` in kmt.toml, from glab, from the git remote.
+    #[arg(value_name = "PIPELINE|RUN|FOLDER")]
+    pub subject: Option<String>,
+
+    /// The same as PIPELINE.
+    #[arg(long, value_name = "ID", conflicts_with = "subject", hide = true)]
+    pub pipeline: Option<String>,
+
+    /// For people, for a merge request, or JSON (schema 1).
+    ///
+    /// JSON: `subject`, `groups` (by component and test set: `jobs`, `tests`, `boundary`), `machines`, `causes`, `others`,
+    /// `notices`, `reproduce`, `cost`.
+    #[arg(long, value_enum, default_value_t = ExplainFormat::Human, value_name = "FORMAT")]
+    pub format: ExplainFormat,
+
+    /// Write it to this file instead.
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+}
+
+/// A form of an explanation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ExplainFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For a merge request.
+    Markdown,
+    /// JSON with a schema number.
+    Json,
 }
 
 /// Arguments of `ls`.

@@ -7,6 +7,7 @@ mod build;
 mod chosen;
 mod clean;
 mod config;
+mod explain;
 mod images;
 mod init;
 mod jobs;
@@ -45,6 +46,7 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Run(args) => run::run(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
         Command::Report(args) => report::report(&args),
+        Command::Explain(args) => explain::explain(&args, &wishes).await,
         Command::Ls(args) => ls::ls(&args, &wishes, open),
         Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,

@@ -103,7 +103,7 @@ fn repeat_first_failure(run: &Run) -> Option<String> {
 }
 
 /// A word as a shell takes it: a test's name comes from a guest.
-fn shell_quoted(word: &str) -> String {
+pub(super) fn shell_quoted(word: &str) -> String {
     let plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | '@' | '+' | ',');
     if !word.is_empty() && word.chars().all(plain) {

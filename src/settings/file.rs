@@ -23,6 +23,10 @@ pub struct Config {
     /// Profiles by name.
     #[serde(default)]
     pub profile: BTreeMap<String, Profile>,
+    /// Where pipelines are, and what their jobs are called.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Value")]
+    pub gitlab: super::gitlab::GitlabSection,
 }
 
 /// How a run behaves in one surrounding.

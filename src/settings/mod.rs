@@ -3,9 +3,12 @@
 //! Owns `kmt.toml`, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
 //! tested (`matrix`). To add a setting: a field in `file`, its default here, its line in `config show`.
 
+pub mod ci;
 pub mod component;
 pub mod file;
+pub mod gitlab;
 pub mod home;
+pub mod secret;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@
 
 mod body;
 mod flavour;
+pub mod read;
 mod suites;
 
 #[cfg(test)]
