@@ -13,6 +13,7 @@
 pub mod artifact;
 pub mod cli;
 pub mod commands;
+pub mod doctor;
 pub mod error;
 pub mod external;
 pub mod image;

@@ -12,6 +12,9 @@ use crate::external::builder::prebuilt::Prebuilt;
 use crate::external::ci::Ci;
 use crate::external::ci::gitlab::Gitlab;
 use crate::external::debian::{DebianHost, DebianTools, FakeDebian, Trouble};
+use crate::external::host::Host;
+use crate::external::host::fake::FakeHost;
+use crate::external::host::real::ThisHost;
 use crate::external::hypervisor::Hypervisor;
 use crate::external::hypervisor::fake::FakeHypervisor;
 use crate::external::hypervisor::libvirt::Libvirt;
@@ -37,6 +40,8 @@ pub struct World {
     pub command: Arc<dyn Builder>,
     /// Folders of finished binaries.
     pub prebuilt: Arc<dyn Builder>,
+    /// The machine this runs on.
+    pub host: Arc<dyn Host>,
     /// How long things may take in it.
     pub deadlines: Deadlines,
 }
@@ -62,6 +67,7 @@ impl World {
             go: Arc::new(Go::default()),
             command: Arc::new(Commands),
             prebuilt: Arc::new(Prebuilt),
+            host: Arc::new(ThisHost),
             deadlines: Deadlines::default(),
         }
     }
@@ -89,7 +95,8 @@ impl World {
         let stage = Arc::new(Stage::open(script, folder));
         Ok(World {
             hypervisor: Arc::new(FakeHypervisor::new(stage.clone())),
-            transport: Arc::new(FakeTransport::new(stage)),
+            transport: Arc::new(FakeTransport::new(stage.clone())),
+            host: Arc::new(FakeHost::new(stage)),
             debian: Arc::new(debian),
             go: builder.clone(),
             command: Arc::new(Commands),

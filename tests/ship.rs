@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -183,6 +184,50 @@ async fn the_second_ship_sends_nothing_and_a_change_sends_one_file() {
     world.guest.before = FULL;
     ship(&second, &world.guest, &world.store).await.unwrap();
     assert_eq!(ship(&first, &world.guest, &world.store).await.unwrap().files, 1);
+}
+
+#[tokio::test]
+async fn permissions_arrive_and_two_files_of_one_content_may_differ_in_them() {
+    let world = World::new();
+    let mut set =
+        world.set(&[("pkg/a/testsuite", "same"), ("pkg/a/testdata/key", "same"), ("pkg/a/read", "other")]);
+    for (file, mode) in set.files.iter_mut().zip([0o755, 0o600, 0o444]) {
+        file.mode = mode;
+    }
+    assert_eq!(ship(&set, &world.guest, &world.store).await.unwrap().files, 3);
+    for (dest, mode) in [("pkg/a/testsuite", 0o755), ("pkg/a/testdata/key", 0o600), ("pkg/a/read", 0o444)] {
+        let meta = fs::metadata(Path::new(&world.store.root).join(dest)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, mode, "{dest}");
+    }
+    assert_eq!(ship(&set, &world.guest, &world.store).await.unwrap().bytes, 0);
+}
+
+/// 2 GB with a hole in it: what is not data neither travels nor takes room.
+#[tokio::test]
+async fn a_sparse_file_stays_one() {
+    let world = World::new();
+    let size = 2_100_000_000;
+    let source = world.folder.path().join("disk.img");
+    let file = fs::File::create(&source).unwrap();
+    file.write_all_at(b"begin", 0).unwrap();
+    file.write_all_at(b"middle", 1_500_000_123).unwrap();
+    file.set_len(size).unwrap();
+    if file.metadata().unwrap().blocks() > 1000 {
+        println!("this file system has no holes");
+        return;
+    }
+    let mut set = world.set(&[("pkg/a/testsuite", "binary")]);
+    let digest = Child::new("sha256sum").arg(&source).success().await.unwrap().text()[..64].to_owned();
+    let dest = "pkg/a/testdata/disk image".to_owned();
+    set.files.push(ShipFile { dest: dest.clone(), source, digest, mode: 0o644, size });
+    let report = ship(&set, &world.guest, &world.store).await.unwrap();
+    assert!(report.files == 2 && report.bytes < 100_000, "{report:?}");
+    let there = Path::new(&world.store.root).join(&dest);
+    let meta = fs::metadata(&there).unwrap();
+    assert_eq!((meta.len(), meta.permissions().mode() & 0o777), (size, 0o644));
+    assert!(meta.blocks() < 1000, "{} blocks", meta.blocks());
+    // It was verified when it came, and is not read again.
+    assert_eq!(ship(&set, &world.guest, &world.store).await.unwrap().bytes, 0);
 }
 
 #[tokio::test]

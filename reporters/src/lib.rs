@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Event -> Envelope (events.jsonl) -> model::Run -> terminal | junit | html | json | trace | markdown
+//!                       consoles -> triage: the cause of every failed boot -^
 //! ```
 //!
 //! A report is a function of a [`model::Run`], of an [`OutputSource`] (the bytes that events only name), and of the
@@ -10,6 +11,7 @@
 pub mod compare;
 pub mod event;
 pub mod explain;
+pub mod html;
 pub mod json;
 pub mod junit;
 pub mod markdown;

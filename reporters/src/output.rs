@@ -12,6 +12,14 @@ use crate::text::{bytes, strip_ansi};
 pub trait OutputSource {
     /// The bytes. An error is shown in place of them and fails no report.
     fn read(&self, output: &OutputRef) -> io::Result<Vec<u8>>;
+
+    /// Bytes of a whole file, relative to the run directory.
+    ///
+    /// # Errors
+    /// There is no such file, or its size is not known.
+    fn size(&self, file: &str) -> io::Result<u64> {
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("the size of {file} is not known")))
+    }
 }
 
 /// A run directory.
@@ -20,15 +28,25 @@ pub struct RunDirectory(pub PathBuf);
 
 impl OutputSource for RunDirectory {
     fn read(&self, output: &OutputRef) -> io::Result<Vec<u8>> {
-        let path = Path::new(&output.file);
-        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path leaves the run directory"));
-        }
-        let mut file = File::open(self.0.join(path))?;
+        let mut file = File::open(self.path(&output.file)?)?;
         file.seek(SeekFrom::Start(output.offset))?;
         let mut content = Vec::new();
         file.take(output.length).read_to_end(&mut content)?;
         Ok(content)
+    }
+
+    fn size(&self, file: &str) -> io::Result<u64> {
+        Ok(self.path(file)?.metadata()?.len())
+    }
+}
+
+impl RunDirectory {
+    fn path(&self, file: &str) -> io::Result<PathBuf> {
+        let path = Path::new(file);
+        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path leaves the run directory"));
+        }
+        Ok(self.0.join(path))
     }
 }
 

@@ -8,7 +8,7 @@ use kmt_reporters::event::{Event, EventSink};
 use tokio::sync::Semaphore;
 
 use super::cache::{self, Cache, Entry, Workshop};
-use super::{ArtifactSet, BuildFailure, Log, layout, steps};
+use super::{ArtifactSet, BuildFailure, Log, last, layout, steps};
 use crate::external::builder::{BuildRequest, Builder, Lines, Unit};
 use crate::external::{Class, Error};
 
@@ -93,8 +93,13 @@ async fn all(
     if !failures.is_empty() {
         return Err(BuildFailure { failures });
     }
-    let request = request.clone();
-    let set = blocking("read the files to ship", move || layout::lay_out(&request, &units, &entries)).await?;
+    let (request, cache_dir) = (request.clone(), cache_dir.to_owned());
+    let set = blocking("read the files to ship", move || {
+        let set = layout::lay_out(&request, &units, &entries)?;
+        last::keep(&request, &set, &cache_dir)?;
+        Ok(set)
+    });
+    let set = set.await?;
     Ok((set, compiled, cached))
 }
 

@@ -10,6 +10,7 @@ mod build;
 mod cache;
 pub mod elf;
 pub mod install;
+mod last;
 mod layout;
 mod log;
 mod ship;
@@ -19,9 +20,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use kmt_reporters::event::Arch;
+use serde::{Deserialize, Serialize};
 
 pub use archive::folder_of;
 pub use build::{build, cached};
+pub use last::last;
 pub use log::Log;
 pub use ship::{ShipReport, Store, ship};
 
@@ -29,7 +32,7 @@ use crate::external;
 use crate::run::formats::Speech;
 
 /// A file that a guest needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShipFile {
     /// Where, relative to the layout root.
     pub dest: String,
@@ -44,7 +47,7 @@ pub struct ShipFile {
 }
 
 /// A symbolic link that a guest needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShipLink {
     /// Where, relative to the layout root.
     pub dest: String,
@@ -53,7 +56,7 @@ pub struct ShipLink {
 }
 
 /// A test binary in the layout.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestPackage {
     /// Name in reports, such as `pkg/network/tracer`.
     pub name: String,
@@ -66,7 +69,7 @@ pub struct TestPackage {
 }
 
 /// Everything that guests of one architecture need.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactSet {
     /// The architecture.
     pub arch: Arch,

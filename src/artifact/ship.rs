@@ -1,14 +1,16 @@
 //! Sends a guest the files it lacks, and puts the whole tree in place at once.
 //!
-//! A guest keeps blobs by their sha256; a tree is hard links to blobs below a folder of its own, and the
+//! A guest keeps blobs by their sha256 and permissions; a tree is hard links to blobs below a folder of its own, and the
 //! layout root a symbolic link to that folder. One command asks what is missing; if something is, a second
 //! takes one tar stream (compressed where the guest can undo that: an emulated guest decrypts slower than it
 //! unpacks), verifies it and swaps the link. A stream that breaks, or a disk that is full, leaves the former
 //! tree as it was.
 
+mod sparse;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -58,9 +60,8 @@ pub struct ShipReport {
 /// Makes the guest's layout root hold exactly `set`.
 pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store) -> Result<ShipReport> {
     let tree = tree_digest(set);
-    let blobs: BTreeMap<&str, &ShipFile> =
-        set.files.iter().map(|file| (file.digest.as_str(), file)).collect();
-    let mut question = blobs.keys().copied().collect::<Vec<_>>().join("\n");
+    let blobs: BTreeMap<String, &ShipFile> = set.files.iter().map(|file| (blob_name(file), file)).collect();
+    let mut question = blobs.keys().map(String::as_str).collect::<Vec<_>>().join("\n");
     question.push('\n');
     let argv = ["sh", "-c", ASK, "kmt-ask", &store.blobs, &store.trees, &store.root, &tree];
     let answer = connection.run(&argv, question.into_bytes()).await?;
@@ -81,7 +82,7 @@ pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store)
     };
     let send: Vec<ShipFile> = blobs
         .iter()
-        .filter(|(digest, _)| needed.contains(**digest))
+        .filter(|(name, _)| needed.contains(name.as_str()))
         .map(|(_, file)| (*file).clone())
         .collect();
     let name = format!("{tree}-{}", uuid::Uuid::new_v4().simple());
@@ -176,6 +177,14 @@ fn refusal(operation: &'static str, store: &Store, output: &Output) -> Error {
     if full { error.hint("give the machine a larger disk, or ship fewer packages") } else { error }
 }
 
+/// What the guest calls a file's content: links share their permissions, so those are part of it.
+fn blob_name(file: &ShipFile) -> String {
+    match file.mode {
+        0o755 => file.digest.clone(),
+        mode => format!("{}-{mode:o}", file.digest),
+    }
+}
+
 /// The identity of a tree: every path with its content.
 fn tree_digest(set: &ArtifactSet) -> String {
     let mut hash = Sha256::new();
@@ -215,26 +224,39 @@ impl Parcel {
     /// `tree/.store` that the guest makes for the moment.
     fn pack<W: Write>(&self, out: W) -> io::Result<W> {
         let mut tar = tar::Builder::new(out);
-        let sums: String = self.send.iter().map(|file| format!("{0}  {0}\n", file.digest)).collect();
+        let sums: String =
+            self.send.iter().map(|file| format!("{}  {}\n", file.digest, blob_name(file))).collect();
         small(&mut tar, "sums", sums.as_bytes(), BLOB_TIME)?;
         small(&mut tar, "stamp", b"", BLOB_TIME + 1)?;
+        let (mut holey, mut list) = (BTreeSet::new(), String::new());
         for file in &self.send {
-            blob(&mut tar, file)?;
+            if blob(&mut tar, file)? == Sent::InParts {
+                list.push_str(&format!("{} {}\n", blob_name(file), file.size));
+                holey.insert(blob_name(file));
+            }
         }
-        let new: BTreeSet<&str> = self.send.iter().map(|file| file.digest.as_str()).collect();
+        small(&mut tar, "sparse", list.as_bytes(), BLOB_TIME)?;
+        let new: BTreeSet<String> = self.send.iter().map(blob_name).collect();
+        let mut later = String::new();
         for package in &self.set.packages {
             let mut header = header(tar::EntryType::Directory, 0, 0o755, BLOB_TIME);
             tar.append_data(&mut header, format!("tree/{}/", package.workdir), io::empty())?;
         }
         for file in &self.set.files {
-            let place = if new.contains(file.digest.as_str()) { "blobs" } else { "tree/.store" };
-            let mut header = header(tar::EntryType::Link, 0, 0o755, BLOB_TIME);
-            tar.append_link(&mut header, format!("tree/{}", file.dest), format!("{place}/{}", file.digest))?;
+            let name = blob_name(file);
+            if holey.contains(&name) {
+                later.push_str(&format!("{name} {}\n", file.dest));
+                continue;
+            }
+            let place = if new.contains(&name) { "blobs" } else { "tree/.store" };
+            let mut header = header(tar::EntryType::Link, 0, file.mode, BLOB_TIME);
+            tar.append_link(&mut header, format!("tree/{}", file.dest), format!("{place}/{name}"))?;
         }
         for link in &self.set.links {
             let mut header = header(tar::EntryType::Symlink, 0, 0o777, BLOB_TIME);
             tar.append_link(&mut header, format!("tree/{}", link.dest), &link.target)?;
         }
+        small(&mut tar, "later", later.as_bytes(), BLOB_TIME)?;
         small(&mut tar, "complete", b"", BLOB_TIME)?;
         tar.into_inner()
     }
@@ -245,15 +267,53 @@ fn small<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8], time: u6
     tar.append_data(&mut header, name, bytes)
 }
 
-fn blob<W: Write>(tar: &mut tar::Builder<W>, file: &ShipFile) -> io::Result<()> {
+/// So many bytes of a file; that it has fewer is an error.
+struct Whole<'a> {
+    file: &'a mut File,
+    left: u64,
+}
+
+impl io::Read for Whole<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let read = self.file.read(&mut buf[..most])?;
+        self.left -= read as u64;
+        if read == 0 && most > 0 {
+            return Err(io::Error::other("it changed since it was read"));
+        }
+        Ok(read)
+    }
+}
+
+/// How a blob went into the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Whole,
+    InParts,
+}
+
+fn blob<W: Write>(tar: &mut tar::Builder<W>, file: &ShipFile) -> io::Result<Sent> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("cannot send `{}`: {error}", file.source.display()))
     };
-    let content = File::open(&file.source).map_err(named)?;
+    let mut content = File::open(&file.source).map_err(named)?;
     if content.metadata().map_err(named)?.len() != file.size {
         return Err(named(io::Error::other("it changed since it was read")));
     }
-    // Blobs are executable: hard links share their mode, and no test minds.
-    let mut header = header(tar::EntryType::Regular, file.size, 0o755, BLOB_TIME);
-    tar.append_data(&mut header, format!("blobs/{}", file.digest), content).map_err(named)
+    let name = blob_name(file);
+    if let Some(parts) = sparse::parts(&content, file.size).map_err(named)? {
+        for (offset, length) in parts {
+            let mut header = header(tar::EntryType::Regular, length, 0o600, BLOB_TIME);
+            content.seek(io::SeekFrom::Start(offset)).map_err(named)?;
+            let part = Whole { file: &mut content, left: length };
+            tar.append_data(&mut header, format!("parts/{name}/{}", offset / sparse::BLOCK), part)
+                .map_err(named)?;
+        }
+        return Ok(Sent::InParts);
+    }
+    content.rewind().map_err(named)?;
+    let mut header = header(tar::EntryType::Regular, file.size, file.mode, BLOB_TIME);
+    tar.append_data(&mut header, format!("blobs/{name}"), Whole { file: &mut content, left: file.size })
+        .map_err(named)?;
+    Ok(Sent::Whole)
 }

@@ -4,6 +4,15 @@ use std::ffi::{OsStr, OsString};
 
 /// Former name, and the words that are meant.
 pub const NAMES: &[(&str, &[&str])] = &[
+    ("config-ssh-key", &["config", "ssh-key"]),
+    ("create-stack", &["stack", "create"]),
+    ("destroy-stack", &["stack", "destroy"]),
+    ("flare", &["stack", "flare"]),
+    ("gen-config", &["stack", "configure"]),
+    ("launch-stack", &["stack", "launch"]),
+    ("pause-stack", &["stack", "pause"]),
+    ("provision-stack", &["stack", "provision"]),
+    ("resume-stack", &["stack", "resume"]),
     ("ssh-config", &["stack", "ssh-config"]),
     ("status", &["stack", "status"]),
     ("tmux", &["stack", "tmux"]),

@@ -4,8 +4,10 @@
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
 pub mod former;
+mod lifecycle;
 mod reach;
 pub mod report;
+mod rules;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +16,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
 use crate::matrix::file::Where;
+pub use lifecycle::{Configure, Launch, Lifecycle, Network, Target};
 pub use reach::{Place, Reach};
+pub use rules::Rules;
 
 /// Runs kernel-dependent tests over a matrix of distributions, kernels and architectures.
 #[derive(Debug, Parser)]
@@ -34,7 +38,7 @@ pub struct Cli {
 }
 
 const AFTER: &str = "\
-Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 100 tests failed · 101 build failed
+Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 5 others outstanding · 100 tests failed · 101 build failed
             102 a cell never ran or was lost · 103 no CI data · 104 no remote provider · 130 interrupted";
 
 /// The subcommands.
@@ -45,6 +49,8 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what `run` would do, and do nothing: cells, machines, images, work, time.
     Plan(Plan),
+    /// Run again what did not pass in an earlier run, and nothing else.
+    Rerun(Box<Rerun>),
     /// Build system-probe and the tests, and ship them to the machines of the stack.
     #[command(visible_alias = "prepare")]
     Build(Build),
@@ -67,6 +73,8 @@ pub enum Command {
     /// Show what is configured, and where each value comes from.
     #[command(subcommand)]
     Config(Config),
+    /// Check this machine: what is wrong, and the command that mends it.
+    Doctor(Doctor),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -143,6 +151,14 @@ pub struct Selection {
     /// Stack to use instead of the git branch's.
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
+
+    /// Only what did not pass in an earlier run; never typed.
+    #[arg(skip)]
+    pub again: Option<crate::plan::Again>,
+
+    /// Folder of that run; never typed.
+    #[arg(skip)]
+    pub again_of: Option<PathBuf>,
 }
 
 impl Selection {
@@ -171,9 +187,29 @@ pub struct Run {
     #[arg(long, alias = "run-count", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
 
+    /// Run again what passes, for so long; stop at what does not.
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration, conflicts_with = "count")]
+    pub stress: Option<Duration>,
+
+    /// Share the tests of each cell out over so many machines, the longest first, as earlier runs took.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub vms_per_cell: u32,
+
+    /// Run one part of the tests: slice:M/N (in turn) or hash:M/N (by name); each test is in exactly one of the N.
+    #[arg(long, value_name = "WAY:M/N")]
+    pub partition: Option<crate::plan::Partition>,
+
     /// Longest time a package may take (90s, 5m, 1h30m); wins over `kmt.toml`.
     #[arg(long, value_name = "DURATION", value_parser = crate::settings::file::parse_duration)]
     pub timeout: Option<Duration>,
+
+    /// What is slow, stuck, tried again.
+    #[command(flatten)]
+    pub rules: Rules,
+
+    /// Build nothing: use what was built last, and say how old it is.
+    #[arg(long)]
+    pub quick: bool,
 
     /// Boot fresh machines instead of reusing those that are up.
     #[arg(long)]
@@ -182,6 +218,10 @@ pub struct Run {
     /// Remove the machines of this run at its end, also on Ctrl-C.
     #[arg(long)]
     pub throw_away: bool,
+
+    /// Give machines more memory and processors than this host has.
+    #[arg(long)]
+    pub oversubscribe: bool,
 
     /// Record cells whose image cannot be had as not run, instead of refusing to start.
     #[arg(long)]
@@ -210,6 +250,26 @@ pub struct Run {
     /// Show every test, also subtests that pass.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// Arguments of `rerun`.
+#[derive(Debug, Args, Default)]
+pub struct Rerun {
+    /// The run: its id, or its folder; the newest without one.
+    #[arg(value_name = "RUN")]
+    pub run: Option<PathBuf>,
+
+    /// Only in these cells: ids, or globs. If all passes there and others are left, the exit code is 5.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub cell: Vec<String>,
+
+    /// What is slow, stuck, tried again.
+    #[command(flatten)]
+    pub rules: Rules,
+
+    /// Boot fresh machines instead of reusing those that are up.
+    #[arg(long)]
+    pub fresh: bool,
 }
 
 /// Arguments of `build`.
@@ -368,6 +428,9 @@ pub enum Format {
 /// Subcommands of `stack`.
 #[derive(Debug, Subcommand)]
 pub enum Stack {
+    /// Make, change and end its machines.
+    #[command(flatten)]
+    Lifecycle(Lifecycle),
     /// List all stacks and their machines.
     List {
         /// For people or for programs.
@@ -376,9 +439,9 @@ pub enum Stack {
     },
     /// Remove a stack: machines, disks, keys.
     Destroy {
-        /// Name of the stack; the git branch's without one.
-        #[arg(long, value_name = "NAME")]
-        stack: Option<String>,
+        /// Which one, and how.
+        #[command(flatten)]
+        target: Target,
         /// Remove every stack of this user.
         #[arg(long, conflicts_with = "stack")]
         all: bool,
@@ -416,6 +479,49 @@ pub enum Images {
     },
 }
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args, Default)]
+pub struct Doctor {
+    /// Mend what can be mended: start daemons, open `/dev/kvm`, close keys, remove what nobody owns.
+    #[arg(long)]
+    pub fix: bool,
+
+    /// Lines for people, or JSON (schema 1); exit code 2 where something is wrong.
+    ///
+    /// JSON: `wrong` (a number) and `checks`: `check`, `grade` (`fine`, `note` or `wrong`), `says`, `mend` (a command or
+    /// null), `fixable`.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// Arguments of `config ssh-key`.
+#[derive(Debug, Args, Default, Clone)]
+pub struct SshKeyChoice {
+    /// A file, a name in `~/.ssh` (with or without `.pem`), or the comment of a key there or in an agent.
+    #[arg(value_name = "KEY", conflicts_with_all = ["from_file", "from_agent", "path"])]
+    pub hint: Option<String>,
+
+    /// The key in this file, or of this name in `~/.ssh`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_agent", "path"])]
+    pub from_file: Option<PathBuf>,
+
+    /// The key with this comment in an SSH agent; its file need not be known.
+    #[arg(long, value_name = "COMMENT", conflicts_with = "path")]
+    pub from_agent: Option<String>,
+
+    /// By hand: the private key.
+    #[arg(long, value_name = "FILE")]
+    pub path: Option<PathBuf>,
+
+    /// Its name; alone: a key that only an agent has.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// What AWS calls it; the same name without it.
+    #[arg(long, value_name = "NAME")]
+    pub aws_name: Option<String>,
+}
+
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -423,6 +529,10 @@ pub enum Config {
     Init(Init),
     /// Print the JSON Schema of `kmt.toml`.
     Schema,
+    /// Choose the SSH key for remote hosts: from `~/.ssh`, from an agent, or by hand.
+    ///
+    /// Without arguments it asks. The choice is written to the user's file, which `config show` names.
+    SshKey(SshKeyChoice),
     /// Show every value and where it comes from.
     Show {
         /// For people or for programs.

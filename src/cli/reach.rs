@@ -98,6 +98,15 @@ pub enum Reach {
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
     },
+    /// Write an archive for whoever is asked for help: records, consoles, versions, what `doctor` says; no keys.
+    Flare {
+        /// Only this stack; all without one.
+        #[arg(long, value_name = "NAME")]
+        stack: Option<String>,
+        /// Folder for `kmt_flare_<time>.tar.gz`, instead of this one.
+        #[arg(long, alias = "dest-folder", value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
     /// Open a tmux session with all machines: one window a host, one pane a machine.
     ///
     /// A session of that name is replaced. `:set synchronize-panes on` types into all panes at once.

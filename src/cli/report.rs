@@ -12,6 +12,8 @@ pub enum To {
     Terminal,
     /// JUnit XML, in the flavour of `--flavour`.
     Junit,
+    /// One page that opens without a network.
+    Html,
     /// The summary (schema 1).
     Json,
     /// A trace for Perfetto: a lane a machine.
@@ -47,6 +49,18 @@ pub struct Report {
     /// Write the run as one file to take elsewhere, secrets scrubbed; `report FILE` reads it.
     #[arg(long, value_name = "FILE.tar.zst")]
     pub export: Option<PathBuf>,
+
+    /// Say the one command that runs each failing cell and its failing tests here, and what differs here.
+    #[arg(long, conflicts_with_all = ["export", "diff"])]
+    pub reproduce: bool,
+
+    /// Say what a consumer drops, merges or refuses of this JUnit file, whoever wrote it; 2 where anything gets lost.
+    #[arg(long, value_name = "FILE", requires = "consumer", conflicts_with_all = ["run", "export", "diff", "reproduce"])]
+    pub lint: Option<PathBuf>,
+
+    /// The consumer of `--lint`: gitlab, datadog, jenkins or buildkite.
+    #[arg(long = "for", id = "consumer", value_name = "CONSUMER", requires = "lint")]
+    pub consumer: Option<String>,
 
     /// Show every test, also subtests that pass.
     #[arg(short, long)]

@@ -59,7 +59,7 @@ pub(super) async fn build(args: &cli::Build, wishes: Wishes, open: Open<'_>) -> 
     let builder = world.builder(source.component.builder);
     let cache = source.settings.home.cache().join("build");
     let (mut built, mut failures) = (BTreeMap::new(), Vec::new());
-    for Job { request, units } in jobs::jobs(builder.as_ref(), &args.selection, &source).await? {
+    for Job { request, units, .. } in jobs::jobs(builder.as_ref(), &args.selection, &source).await? {
         match artifact::build(&request, &units, builder.as_ref(), &cache, &Told, &Log::nowhere()).await {
             Ok(artifacts) => drop(built.insert(request.arch, artifacts)),
             Err(failure) => failures.push(failed(&failure)),

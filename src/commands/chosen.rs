@@ -75,6 +75,21 @@ pub(super) fn narrow(tests: &mut Tests, args: &cli::Run, source: &Source, plan: 
             }
         }
     }
+    narrow_again(tests, args, plan)
+}
+
+/// Where an earlier run is run again: only the tests of it that did not pass.
+fn narrow_again(tests: &mut Tests, args: &cli::Run, plan: &Plan) -> Result<()> {
+    let Some(again) = &args.selection.again else { return Ok(()) };
+    for (cell, shards) in &plan.cells {
+        for package in plan.names(shards) {
+            let Some(names) = again.tests(cell, package) else { continue };
+            let mut filters = tests.filters.of(cell, package).clone();
+            let only = filters.run.only(names.iter().map(String::as_str));
+            filters.run = Filter::parse(&only).map_err(|error| Failure::usage(error.to_string()))?;
+            tests.filters.special.insert((cell.clone(), package.to_owned()), filters);
+        }
+    }
     Ok(())
 }
 

@@ -46,6 +46,15 @@ fn rows(settings: &Settings) -> Vec<(String, String, Origin)> {
     if let Some(name) = &settings.config.default_component {
         rows.push(("default-component".to_owned(), name.clone(), file.clone()));
     }
+    if let Some(key) = &settings.ssh_key {
+        let path = key.value.path.as_deref().map_or("(an agent's)".to_owned(), shown);
+        let values = [
+            ("path", path),
+            ("name", key.value.name.clone()),
+            ("aws-key-name", key.value.aws_key_name.clone()),
+        ];
+        rows.extend(values.map(|(name, value)| (format!("ssh-key.{name}"), value, key.origin.clone())));
+    }
     for (name, component) in &settings.config.component {
         let mut add = |key: &str, value: String, origin: &Origin| {
             rows.push((format!("component.{name}.{key}"), value, origin.clone()));

@@ -8,11 +8,11 @@ use kmt_reporters::explain::terminal::Look;
 use kmt_reporters::explain::{Explanation, Mark, Place, markdown, terminal};
 
 use super::print;
-use super::reports::shell_quoted;
 use crate::cli::{self, ExplainFormat};
 use crate::error::{Failure, Kind, Result};
 use crate::external::ci::Id;
 use crate::external::process::Child;
+use crate::machine::copy::shell_quoted;
 use crate::matrix::pipeline::{Tests, coalesced};
 use crate::settings::{Settings, Wishes, ci};
 use crate::triage::entries::Entry;

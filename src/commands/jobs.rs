@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kmt_reporters::event::Arch;
 
 use super::preflight;
 use super::source::Source;
-use crate::artifact;
-use crate::cli::Selection;
-use crate::error::Result;
+use crate::artifact::{self, ArtifactSet, TestPackage};
+use crate::cli::{self, Selection};
+use crate::error::{Failure, Kind, Result};
 use crate::external::builder::{BuildRequest, Builder, Cgo, Race, Unit, UnitKind};
 use crate::plan::Plan;
 use crate::settings::component::{Artifact, BuildCommand, Moved, for_arch};
@@ -21,6 +22,51 @@ pub(super) struct Job {
     pub(super) request: BuildRequest,
     /// What it will make.
     pub(super) units: Vec<Unit>,
+    /// What was made before, and how long ago, where nothing is to be built.
+    pub(super) made: Option<(ArtifactSet, Duration)>,
+}
+
+/// The builds of a source as they were the last time: nothing is listed, and nothing will be compiled.
+///
+/// # Errors
+/// An architecture was never built, or what was built is gone; none of the packages is in it.
+fn made(selection: &Selection, source: &Source) -> Result<Vec<Job>> {
+    let cache = source.settings.home.cache().join("build");
+    let job = |arch| {
+        let request = request(selection, source, arch)?;
+        let (set, age) = artifact::last(&request, &cache).ok_or_else(|| {
+            Failure::usage(format!("`--quick` has nothing to use: component `{}` was not built for {arch}, or it has changed since in kmt.toml", source.component_name))
+                .hint("run once without `--quick`, or `kmt-run build --compile-only`")
+        })?;
+        if set.packages.is_empty() {
+            let message = format!("what was built last for {arch} has none of these packages");
+            return Err(Failure::new(Kind::NothingSelected, message).hint("run once without `--quick`"));
+        }
+        let units = set.packages.iter().map(|package| unit_of(package, &set)).collect();
+        Ok(Job { request, units, made: Some((set, age)) })
+    };
+    arches(selection, source).into_iter().map(job).collect()
+}
+
+fn unit_of(package: &TestPackage, set: &ArtifactSet) -> Unit {
+    let file = set.files.iter().find(|file| file.dest == package.binary).map(|file| file.source.clone());
+    Unit {
+        kind: UnitKind::Test,
+        name: package.name.clone(),
+        import_path: package.name.clone(),
+        dir: PathBuf::new(),
+        inputs: Vec::new(),
+        facts: Vec::new(),
+        made: file,
+    }
+}
+
+/// The builds of a run, listed anew or, with `--quick`, as they were.
+///
+/// # Errors
+/// As [`jobs`] and [`made`].
+pub(super) async fn wanted(args: &cli::Run, builder: &dyn Builder, source: &Source) -> Result<Vec<Job>> {
+    if args.quick { made(&args.selection, source) } else { jobs(builder, &args.selection, source).await }
 }
 
 /// The builds of a source, one an architecture, in the order of its cells.
@@ -34,7 +80,7 @@ pub(super) async fn jobs(builder: &dyn Builder, selection: &Selection, source: &
     }
     let listing = requests.into_iter().map(|request| async {
         let units = preflight::units(builder, &request, source).await?;
-        Ok(Job { request, units })
+        Ok(Job { request, units, made: None })
     });
     futures_util::future::join_all(listing).await.into_iter().collect()
 }

@@ -7,19 +7,25 @@ mod build;
 mod chosen;
 mod clean;
 mod config;
+mod doctor;
 mod explain;
 mod images;
 mod init;
 mod jobs;
+mod lifecycle;
 mod ls;
+mod machines;
 mod plan;
 mod preflight;
 mod reach;
 mod report;
 mod reports;
+mod reproduce;
+mod rerun;
 mod run;
 mod signals;
 mod source;
+mod ssh_key;
 mod stack;
 
 use std::io::Write as _;
@@ -44,16 +50,19 @@ pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
         Command::Run(args) if args.dry_run => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Plan(args) => plan::plan(&args.selection, args.format, wishes, open).await,
         Command::Run(args) => run::run(&args, wishes, open).await,
+        Command::Rerun(args) => rerun::rerun(&args, wishes, open).await,
         Command::Build(args) => build::build(&args, wishes, open).await,
         Command::Report(args) => report::report(&args),
         Command::Explain(args) => explain::explain(&args, &wishes).await,
         Command::Ls(args) => ls::ls(&args, &wishes, open),
-        Command::Stack(command) => stack::stack(&command, &Settings::load(&wishes)?, open).await,
+        Command::Stack(command) => stack::stack(&command, wishes, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,
         Command::Clean(args) => clean::clean(&args, &Settings::load(&wishes)?),
         Command::Config(cli::Config::Init(args)) => init::init(&args, wishes.folder.as_deref()),
         Command::Config(cli::Config::Schema) => init::schema(),
         Command::Config(cli::Config::Show { format }) => config::show(format, &Settings::load(&wishes)?),
+        Command::Config(cli::Config::SshKey(choice)) => ssh_key::ssh_key(&choice).await,
+        Command::Doctor(args) => doctor::doctor(&args, &Settings::load(&wishes)?, open).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kmt-run", &mut script);

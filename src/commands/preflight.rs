@@ -19,7 +19,12 @@ use crate::machine;
 use crate::matrix::Cell;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
+use crate::run::lane::Allowed;
+use crate::run::prepare::steps;
 use crate::run::words::PackageWords;
+use crate::settings::Settings;
+use crate::settings::component::{Component, Format};
+use crate::settings::file::AllowedSplat;
 use crate::world::World;
 
 /// Free space a run needs besides images, bytes: overlays, logs, build outputs.
@@ -38,12 +43,14 @@ pub(super) struct Cells {
 /// # Errors
 /// A filter that is no regular expression, a variable that is not set, a value no guest can be given.
 pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
+    only_go_filters(args, &source.component)?;
     let filter = |text: &str| {
         Filter::parse(text)
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
     Ok(Tests {
         layout: source.component.layout_of(&source.component_name),
+        preparation: steps(&source.component).map_err(Failure::usage)?,
         words: PackageWords { usual: chosen::words(args, source, None)?, special: BTreeMap::new() },
         filters: TestFilters {
             usual: Filters {
@@ -54,6 +61,34 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         },
         count: args.count,
         limits: BTreeMap::new(),
+        machines: args.vms_per_cell,
+        partition: args.partition,
+        durations: crate::record::history::durations(&source.settings.home.runs()),
+        stress: args.stress,
+        rules: args.rules.over(source.settings.rules()),
+        allowed: allowed(source)?,
+    })
+}
+
+/// Only Go's binaries know Go's filters.
+fn only_go_filters(args: &cli::Run, component: &Component) -> Result<()> {
+    let (format, how) = match component.format {
+        Format::Gotest => return Ok(()),
+        Format::Gtest => ("GoogleTest", Some("`--test-arg=--gtest_filter=PATTERN`")),
+        Format::Libtest => ("libtest", Some("`--test-arg=PART_OF_A_NAME`")),
+        Format::Tap => ("TAP", None),
+    };
+    let repeated = args.count != 1 && component.format != Format::Gtest;
+    let flag = match (&args.run, &args.skip) {
+        (Some(_), _) => "--run",
+        (None, Some(_)) => "--skip",
+        (None, None) if repeated => "--count",
+        (None, None) => return Ok(()),
+    };
+    let failure = Failure::usage(format!("`{flag}` is for tests of Go, and this component speaks {format}"));
+    Err(match how {
+        Some(how) if flag != "--count" => failure.hint(how),
+        _ => failure.hint("`--packages` chooses among its test binaries"),
     })
 }
 
@@ -85,6 +120,23 @@ pub(super) fn variable(word: &str) -> Result<(String, String)> {
     Ok((name.to_owned(), value))
 }
 
+/// Complaints of the kernel that `kmt.toml` allows.
+///
+/// # Errors
+/// A pattern that is no regular expression.
+fn allowed(source: &Source) -> Result<Vec<Allowed>> {
+    let today = chrono::Utc::now().date_naive();
+    let resolve = |entry: &AllowedSplat| {
+        let pattern = regex::Regex::new(&entry.pattern).map_err(|error| {
+            Failure::usage(format!("`{}` of `[[allowed-splat]]` is no regular expression", entry.pattern))
+                .caused_by(error)
+        })?;
+        let expired = entry.expires.filter(|day| *day < today).map(|day| day.to_string());
+        Ok(Allowed { pattern, reason: entry.reason.clone(), link: entry.link.clone(), expired })
+    };
+    source.settings.config.allowed_splat.iter().map(resolve).collect()
+}
+
 /// Values that must not be shown: those that were passed by name.
 pub(super) fn masks(args: &cli::Run) -> Masks {
     Masks::new(
@@ -104,8 +156,8 @@ pub(super) fn typed() -> Vec<String> {
 pub(super) fn junit(args: &cli::Run, source: &Source) -> Result<Vec<(Flavour, PathBuf)>> {
     let mut wanted = Vec::new();
     let profile = source.settings.config.profile.get(&source.settings.profile.value);
-    if let Some(path) = profile.and_then(|p| p.junit.as_ref()) {
-        wanted.push((Flavour::Gitlab, source.settings.root.value.join(path)));
+    for (flavour, path) in profile.iter().flat_map(|profile| &profile.junit) {
+        wanted.push((*flavour, source.settings.root.value.join(path)));
     }
     for word in &args.junit {
         wanted.push(match word.split_once('=') {
@@ -117,8 +169,12 @@ pub(super) fn junit(args: &cli::Run, source: &Source) -> Result<Vec<(Flavour, Pa
             None => (Flavour::Gitlab, PathBuf::from(word)),
         });
     }
-    for (_, path) in &wanted {
+    for (at, (_, path)) in wanted.iter().enumerate() {
         writable(path)?;
+        if wanted[..at].iter().any(|(_, other)| other == path) {
+            return Err(Failure::usage(format!("two JUnit reports go to `{}`", path.display()))
+                .hint("give each flavour a file of its own"));
+        }
     }
     Ok(wanted)
 }
@@ -173,11 +229,11 @@ pub(super) async fn units(
 ///
 /// # Errors
 /// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
-pub(super) async fn host(source: &Source, world: &World) -> Result<HostFacts> {
-    crate::stack::sweep(&source.settings.home, world.hypervisor.as_ref()).await?;
-    let home = &source.settings.home.root.value;
+pub(super) async fn host(settings: &Settings, world: &World) -> Result<HostFacts> {
+    crate::stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
+    let home = &settings.home.root.value;
     std::fs::create_dir_all(home).map_err(|error| {
-        Failure::usage(format!("cannot use `{}` ({})", home.display(), source.settings.home.root.origin))
+        Failure::usage(format!("cannot use `{}` ({})", home.display(), settings.home.root.origin))
             .caused_by(error)
             .hint("export KMT_HOME=DIR")
     })?;

@@ -8,9 +8,9 @@ use kmt_reporters::event::Envelope;
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
 use kmt_reporters::terminal::{Terminal, Verbosity, difference};
-use kmt_reporters::{Masks, RunDirectory, json, markdown, plural, trace};
+use kmt_reporters::{Masks, RunDirectory, html, json, markdown, plural, trace};
 
-use super::{print, reports};
+use super::{print, reports, reproduce};
 use crate::cli::report::{Report, To};
 use crate::error::{Failure, Kind, Result};
 use crate::record::export;
@@ -22,6 +22,9 @@ use crate::settings::Home;
 /// # Errors
 /// There is no such run, or what is told cannot be written.
 pub(super) fn report(args: &Report) -> Result<u8> {
+    if let (Some(file), Some(consumer)) = (&args.lint, &args.consumer) {
+        return linted(args, file, consumer);
+    }
     let home = Home::find()?;
     let recorded = Recorded::find(&home, args.run.as_deref())?;
     if let Some(file) = &args.export {
@@ -36,6 +39,9 @@ pub(super) fn report(args: &Report) -> Result<u8> {
         return compared(args, &folded(&other.facts()?), &folded(&facts));
     }
     let run = folded(&facts);
+    if args.reproduce {
+        return reproduced(args, &run, &home);
+    }
     let output = RunDirectory(recorded.folder().to_path_buf());
     let none = Masks::default();
     let unserialized = |error: &dyn std::error::Error| {
@@ -62,6 +68,10 @@ pub(super) fn report(args: &Report) -> Result<u8> {
                     .hint("name the first: `--output junit.xml`; the others come beside it"));
             }
             texts.pop().unwrap_or_default()
+        }
+        To::Html => {
+            let sources = html::Sources { output: &output, masks: &none, spelling: &reports::spelling };
+            html::text(&run, &sources).map_err(|error| unserialized(&error))?
         }
         To::Json => json::text(&run, &none).map_err(|error| unserialized(&error))?,
         To::Trace => trace::text(&run, &none).map_err(|error| unserialized(&error))?,
@@ -122,16 +132,56 @@ fn compared(args: &Report, before: &Run, after: &Run) -> Result<u8> {
     let diff = compare::diff(&before.report(), &after.report());
     let text = match args.to {
         To::Terminal => difference(&diff, reports::style(args.output.is_none())),
-        To::Json => match serde_json::to_value(&diff) {
-            Ok(value) => format!("{value:#}\n"),
-            Err(error) => return Err(Failure::new(Kind::Internal, "no JSON").caused_by(error)),
-        },
+        To::Json => json_of(&diff)?,
         _ => {
             return Err(Failure::usage("two runs are compared for a terminal or as JSON")
                 .hint("`--to terminal` or `--to json`"));
         }
     };
     written(args.output.as_deref(), &text)
+}
+
+fn linted(args: &Report, file: &Path, consumer: &str) -> Result<u8> {
+    let consumer: Flavour =
+        consumer.parse().map_err(|error: junit::UnknownFlavour| Failure::usage(error.to_string()))?;
+    let content = std::fs::read(file)
+        .map_err(|error| Failure::usage(format!("cannot read `{}`", file.display())).caused_by(error))?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let verdict = junit::lint::lint(&content, &name, consumer);
+    let text = match args.to {
+        To::Json => json_of(&verdict)?,
+        _ => junit::lint::told(&verdict, &file.display().to_string()),
+    };
+    written(args.output.as_deref(), &text)?;
+    Ok(if verdict.loses() { Kind::Usage.exit_code() } else { 0 })
+}
+
+fn reproduced(args: &Report, run: &Run, home: &Home) -> Result<u8> {
+    let all = reproduce::all(run, &home.images());
+    if args.to == To::Json {
+        let value = serde_json::json!({"schema": 1, "run": run.id, "reproductions": all});
+        return written(args.output.as_deref(), &json_of(&value)?);
+    }
+    if all.is_empty() {
+        return written(args.output.as_deref(), "nothing failed\n");
+    }
+    let mut text = String::new();
+    for one in &all {
+        let what =
+            if one.tests == 0 { "it never ran".to_owned() } else { plural(one.tests as u64, "failing test") };
+        text.push_str(&format!("# {}: {what}\n{}\n", one.cell, one.command));
+        one.differs
+            .iter()
+            .for_each(|differs| text.push_str(&format!("#   differs: {}\n", kmt_reporters::escape(differs))));
+    }
+    written(args.output.as_deref(), &text)
+}
+
+fn json_of(value: &impl serde::Serialize) -> Result<String> {
+    match serde_json::to_value(value) {
+        Ok(value) => Ok(format!("{value:#}\n")),
+        Err(error) => Err(Failure::new(Kind::Internal, "the report cannot be serialized").caused_by(error)),
+    }
 }
 
 /// Values of variables that were passed by name, as far as they are still set.

@@ -4,13 +4,14 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kmt_reporters::event::{Envelope, Event, EventSink as _, TestResult};
+use kmt_reporters::event::{CellId, Envelope, Event, EventSink as _};
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
 use kmt_reporters::terminal::{LiveBoard, Style, Terminal, Verbosity};
-use kmt_reporters::{Masks, RunDirectory, json};
+use kmt_reporters::{Masks, RunDirectory, html, json};
 use tokio::sync::watch;
 
+use super::reproduce::{self, quoted};
 use crate::cli::{self, Format};
 use crate::error::{Color, Failure, Kind, Result};
 use crate::record::{Record, Show};
@@ -47,16 +48,26 @@ impl Show for Lines {
 
 /// Whoever shows the facts of the run that is recorded in `folder`.
 pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path) -> Box<dyn Show> {
+    super::rerun::note(folder, &args.selection);
     if args.format == Format::Json {
         return Box::new(Lines);
     }
-    let style = style_of(std::io::stderr().is_terminal());
     let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
-    let terminal = Terminal::new(Box::new(std::io::stderr()), style, verbosity)
-        .with_output(Box::new(RunDirectory(folder.to_path_buf())))
-        .with_masks(masks.clone());
+    let terminal = terminal(verbosity, folder).with_masks(masks.clone());
     let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+    let style = style_of(std::io::stderr().is_terminal());
     Box::new(Human(if live { terminal.with_board(LiveBoard::on_stderr(style)) } else { terminal }))
+}
+
+/// Lines for people on standard error, as facts come; files that they name lie in `folder`.
+pub(super) fn lines(folder: &Path) -> Box<dyn Show> {
+    Box::new(Human(terminal(Verbosity::Normal, folder)))
+}
+
+fn terminal(verbosity: Verbosity, folder: &Path) -> Terminal {
+    let style = style_of(std::io::stderr().is_terminal());
+    Terminal::new(Box::new(std::io::stderr()), style, verbosity)
+        .with_output(Box::new(RunDirectory(folder.to_path_buf())))
 }
 
 /// What standard output can show; a file has no colour.
@@ -80,36 +91,6 @@ fn columns() -> usize {
     let asked = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let seen = rustix::termios::tcgetwinsize(std::io::stderr()).ok().map(|size| usize::from(size.ws_col));
     asked.or(seen).filter(|width| *width >= 20).unwrap_or(100)
-}
-
-/// The command that runs the first test that failed again, in its cell alone.
-fn repeat_first_failure(run: &Run) -> Option<String> {
-    let report = run.report();
-    let (cell, package, test) = report.tests().find(|(_, _, test)| {
-        use TestResult::{Crashed, Fail, TimedOut, Unfinished};
-        !test.name.is_empty()
-            && !test.blames_subtest
-            && matches!(test.result, Fail | Crashed | TimedOut | Unfinished)
-    })?;
-    let machine = crate::matrix::spec::spelling(&cell.cell.id, kmt_reporters::event::Arch::host())?;
-    let pattern: Vec<String> =
-        test.name.split('/').map(|part| format!("^{}$", regex::escape(part))).collect();
-    Some(format!(
-        "kmt-run -C {} run --vms {machine} --packages {} --run {}",
-        shell_quoted(&run.root),
-        shell_quoted(&format!("./{}", package.name)),
-        shell_quoted(&pattern.join("/"))
-    ))
-}
-
-/// A word as a shell takes it: a test's name comes from a guest.
-pub(super) fn shell_quoted(word: &str) -> String {
-    let plain =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | '@' | '+' | ',');
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The reports of a run.
@@ -147,7 +128,7 @@ impl Reports<'_> {
         work.await;
     }
 
-    /// Writes `junit.xml` and `summary.json` in the run directory, and JUnit wherever it was asked for.
+    /// Writes `junit.xml`, `summary.json` and `report.html` in the run directory, and JUnit wherever it was asked for.
     ///
     /// # Errors
     /// A file that cannot be written; the others are.
@@ -163,6 +144,10 @@ impl Reports<'_> {
                 }
             }
             if let Err(error) = json::write(run, self.masks, &folder.join("summary.json")) {
+                failed = Some(error.to_string());
+            }
+            let sources = html::Sources { output: &output, masks: self.masks, spelling: &spelling };
+            if let Err(error) = html::write(run, &sources, &folder.join("report.html")) {
                 failed = Some(error.to_string());
             }
         });
@@ -181,29 +166,23 @@ impl Reports<'_> {
     }
 }
 
+/// How a cell is asked for on a command line.
+pub(super) fn spelling(cell: &CellId) -> Option<String> {
+    let mut cell = cell.clone();
+    cell.location = kmt_reporters::event::Location::Local;
+    crate::matrix::spec::spelling(&cell, kmt_reporters::event::Arch::host())
+}
+
 /// What may be done next with a run that is recorded in `folder`.
 pub(super) fn hints(run: &Run, folder: &Path) -> Vec<String> {
     let mut hints = vec![format!("record: {}", folder.display())];
     if !run.kept.is_empty() {
         hints.push(format!(
             "machines stay for the next run; remove them: kmt-run -C {} stack destroy --stack {} --yes",
-            shell_quoted(&run.root),
-            shell_quoted(&run.stack)
+            quoted(&run.root),
+            quoted(&run.stack)
         ));
     }
-    hints.extend(repeat_first_failure(run));
+    hints.extend(reproduce::first(run));
     hints
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_from_a_guest_are_quoted_for_a_shell() {
-        assert_eq!(shell_quoted("./pkg/a"), "./pkg/a");
-        assert_eq!(shell_quoted("^A$"), "'^A$'");
-        assert_eq!(shell_quoted("a'; rm -rf /"), r"'a'\''; rm -rf /'");
-        assert_eq!(shell_quoted(""), "''");
-    }
 }

@@ -1,29 +1,31 @@
 //! THE main path: from what was typed to an exit code.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kmt_reporters::event::{Event, EventSink as _, PlannedShard, RunEnd};
+use kmt_reporters::event::{Event, EventSink, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
 use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, chosen, preflight, reports, signals};
+use super::{Open, chosen, machines, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
 use crate::external::builder::Builder;
-use crate::external::hypervisor::HostFacts;
+use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
-use crate::machine::capacity::Capacity;
 use crate::machine::supply::{Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
-use crate::run::conduct::{Afterwards, Built, Conductor};
-use crate::settings::Wishes;
+use crate::run::brake::Brake;
+use crate::run::conduct::{Built, Conductor};
+use crate::run::groups::Groups;
+use crate::settings::profile::FlakyResult;
+use crate::settings::{Rules, Wishes};
 use crate::stack::Stack;
-use crate::stack::record::{Owner, Progress};
+use crate::stack::record::Owner;
 use crate::world::World;
 
 /// Runs a matrix.
@@ -37,8 +39,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
     let (jobs, host) = tokio::join!(
-        jobs::jobs(builder.as_ref(), &args.selection, &source),
-        preflight::host(&source, &world)
+        jobs::wanted(args, builder.as_ref(), &source),
+        preflight::host(&source.settings, &world)
     );
     let (jobs, host) = (jobs?, host?);
     tests.limits = preflight::limits(args, &source, &jobs);
@@ -51,34 +53,37 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let masks = preflight::masks(args);
     let show = |folder: &Path| reports::show(args, &masks, folder);
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
-    let cancelled = signals::listen(record.clone());
+    let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
     begin(&record, &source, &host, &plan, &cells);
+    let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
     let supply = Supply {
         world: &world,
         home: &source.settings.home,
         stack: &stack,
         host: &host,
-        capacity: capacity(&host, &stack)?,
-        network: source.matrix.network,
+        capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
+        network: network(&source, &args.selection, &stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
         sink: record.as_ref(),
         consoles: record.folder().join("machines"),
-        cancelled: cancelled.clone(),
+        cancelled: stop.clone(),
     };
     let conductor = Conductor {
         world: &world,
         supply,
         images: SharedImages::new(&images, cells.runnable.iter().map(|(_, image)| image)),
-        afterwards: if args.throw_away { Afterwards::ThrowAway } else { Afterwards::Keep },
         plan: &plan,
         tests,
         record: &record,
         built,
         cancelled: cancelled.clone(),
+        groups: Groups::new(&source.settings.config.group),
+        brake: &brake,
+        stop: stop.clone(),
     };
-    let building = build_all(&jobs, builder.as_ref(), &source, &record, &cancelled, &done);
+    let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
@@ -86,6 +91,12 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     reports.write()?;
     reports.farewell();
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+}
+
+/// What the guests' network reaches: where the stack is the source, what it is configured to.
+fn network(source: &Source, selection: &cli::Selection, stack: &Stack) -> Result<GuestNetwork> {
+    let own = source.matrix.network;
+    Ok(if selection.has_file() || own != GuestNetwork::Closed { own } else { stack.record()?.spec.network })
 }
 
 fn images(source: &Source, world: &World) -> ImageStore {
@@ -104,6 +115,26 @@ fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
     record.emit(Event::RunFinished { why });
 }
 
+/// What a build came to: nothing where it failed, or where nobody wants it any more.
+async fn until_cancelled<T, E>(
+    build: impl Future<Output = std::result::Result<T, E>>,
+    cancelled: &watch::Receiver<bool>,
+) -> Option<T> {
+    let mut cancelled = cancelled.clone();
+    tokio::select! {
+        built = build => built.ok(),
+        _ = cancelled.wait_for(|stop| *stop) => None,
+    }
+}
+
+/// How long ago something was.
+fn ago(age: Duration) -> String {
+    if age < Duration::from_secs(60) {
+        return "less than a minute ago".to_owned();
+    }
+    format!("{} ago", kmt_reporters::roughly(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+}
+
 /// Builds for one architecture after the other, and tells who waits what each came to.
 async fn build_all(
     jobs: &[Job],
@@ -114,12 +145,19 @@ async fn build_all(
     done: &watch::Sender<Built>,
 ) {
     let cache = source.settings.home.cache().join("build");
-    for Job { request, units } in jobs {
-        let mut cancelled = cancelled.clone();
-        let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
-        let artifacts = tokio::select! {
-            built = artifact::build(request, units, builder, &cache, record, &log) => built.ok(),
-            _ = cancelled.wait_for(|stop| *stop) => None,
+    for Job { request, units, made } in jobs {
+        let artifacts = match made {
+            Some((set, age)) => {
+                let message =
+                    format!("nothing is built: what is used for {} was built {}", request.arch, ago(*age));
+                record.emit(Event::Warning { subject: "quick".to_owned(), message });
+                Some(set.clone())
+            }
+            None => {
+                let log = Log::at(&record.folder().join(format!("build/{}.log", request.arch)));
+                let built = artifact::build(request, units, builder, &cache, record, &log);
+                until_cancelled(built, cancelled).await
+            }
         };
         done.send_modify(|all| drop(all.insert(request.arch, artifacts.map(Arc::new))));
     }
@@ -138,6 +176,9 @@ pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Select
     let cells = source.cells.iter().map(|(cell, _)| cell);
     let mut plan = plan::make(cells, packages, &durations, &source.choice, &source.matrix.sets);
     jobs::only_where_built(&mut plan, jobs);
+    if let Some(again) = &selection.again {
+        plan.keep(|cell, package| again.wants(cell, package));
+    }
     let mut wanted = plan.cells.iter().map(|(_, shards)| !shards.is_empty());
     source.cells.retain(|_| wanted.next().unwrap_or(false));
     plan.cells.retain(|(_, shards)| !shards.is_empty());
@@ -187,14 +228,17 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
     }
 }
 
-/// Room on the host, with the stack's idle machines known.
-fn capacity(host: &HostFacts, stack: &Stack) -> Result<Capacity> {
-    let capacity = Capacity::new(host.cores, host.memory_mib);
-    let machines: BTreeMap<_, _> = stack.record()?.machines;
-    for machine in machines.values().filter(|m| m.progress == Progress::Ready) {
-        if stack.lease(&machine.id)?.is_some() {
-            capacity.add_idle(&machine.id, machine.memory_mib);
-        }
+/// What stops the run by its own rules, and what turns true when anything does. Rules that decide what the run comes to
+/// are facts.
+fn brake(
+    record: &Record,
+    rules: &Rules,
+    cancelled: &watch::Receiver<bool>,
+) -> (Brake, watch::Receiver<bool>) {
+    if rules.flaky_result == FlakyResult::Fail {
+        record.emit(Event::RulesGiven { flaky_fails: true });
     }
-    Ok(capacity)
+    let brake = Brake::new(rules.max_fail);
+    let stop = brake.or(cancelled.clone());
+    (brake, stop)
 }

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use kmt_reporters::event::{Event, EventSink as _};
+use kmt_reporters::event::{Event, EventSink};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::record::Record;
-
 /// Listens for SIGINT, SIGTERM and SIGHUP. The receiver turns true at the first one.
-pub(super) fn listen(record: Arc<Record>) -> watch::Receiver<bool> {
+pub(super) fn listen(sink: Arc<dyn EventSink>) -> watch::Receiver<bool> {
     let (cancel, cancelled) = watch::channel(false);
     let kinds = [
         ("SIGINT", SignalKind::interrupt()),
@@ -18,7 +16,7 @@ pub(super) fn listen(record: Arc<Record>) -> watch::Receiver<bool> {
     ];
     let cancel = Arc::new(cancel);
     for (name, kind) in kinds {
-        let (cancel, record) = (cancel.clone(), record.clone());
+        let (cancel, sink) = (cancel.clone(), sink.clone());
         tokio::spawn(async move {
             // A process that may not listen dies by the signal, as if it had not asked.
             let Ok(mut signals) = signal(kind) else { return };
@@ -26,7 +24,7 @@ pub(super) fn listen(record: Arc<Record>) -> watch::Receiver<bool> {
                 if cancel.send_replace(true) {
                     leave(name);
                 }
-                record.emit(Event::CancelRequested { by: name.to_owned() });
+                sink.emit(Event::CancelRequested { by: name.to_owned() });
             }
         });
     }

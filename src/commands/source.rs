@@ -11,10 +11,10 @@ use crate::error::{Failure, Kind, Result};
 use crate::image::ImageRequest;
 use crate::matrix::select::{Expression, Flags};
 use crate::matrix::vmsets::VmSets;
-use crate::matrix::{Catalogue, Cell, Complaint, MatrixFile, TestSet, sets, spec};
+use crate::matrix::{Catalogue, Cell, Complaint, Extras, MatrixFile, TestSet, sets, spec};
 use crate::settings::file::longest_match;
 use crate::settings::{Component, Settings, Wishes};
-use crate::stack::{self, Stack};
+use crate::stack::{self, MachineSpec, Stack, StackSpec};
 
 /// What was asked for, resolved.
 pub(super) struct Source {
@@ -278,20 +278,17 @@ fn same_place(a: &Cell, b: &Cell) -> bool {
     bare(a) == bare(b)
 }
 
+/// Cells of the machines that a stack has, and of those that it should have.
 fn cells_of_stack(catalogue: &Catalogue, settings: &Settings, stack: &str) -> Result<Vec<Cell>> {
     let folder = Stack::folder_of(&settings.home, stack, &settings.root.value);
     if !Stack::is_at(&folder) {
         return Ok(Vec::new());
     }
-    let mut cells: Vec<Cell> = Vec::new();
-    for machine in Stack::open(&folder)?.record()?.machines.into_values() {
-        let userland = match machine.cell.platform.as_str() {
-            "custom" => catalogue.custom(&machine.cell.kernel).and_then(|k| catalogue.platform(&k.userland)),
-            id => catalogue.platform(id),
-        };
-        let Some(platform) = userland else { continue };
-        let (vcpu, memory_mib) = (machine.vcpu, machine.memory_mib);
-        let cell = Cell { vcpu, memory_mib, ..Cell::on(platform, machine.cell.clone()) };
+    let record = Stack::open(&folder)?.record()?;
+    let mut cells = cells_of_spec(catalogue, &record.spec)?;
+    for machine in record.machines.into_values() {
+        let size = (machine.vcpu, machine.memory_mib);
+        let Some(cell) = cell_of(catalogue, &machine.cell, size, &machine.extras) else { continue };
         if !cells.iter().any(|known| known.id == cell.id) {
             cells.push(cell);
         }
@@ -299,7 +296,39 @@ fn cells_of_stack(catalogue: &Catalogue, settings: &Settings, stack: &str) -> Re
     Ok(cells)
 }
 
-fn refuse_remote(cells: &[(Cell, ImageRequest)]) -> Result<()> {
+/// Cells of the machines that a stack should have.
+///
+/// # Errors
+/// The catalogue does not know one any more.
+pub(super) fn cells_of_spec(catalogue: &Catalogue, spec: &StackSpec) -> Result<Vec<Cell>> {
+    let cell = |wanted: &MachineSpec| {
+        cell_of(catalogue, &wanted.cell, (wanted.vcpu, wanted.memory_mib), &wanted.extras).ok_or_else(|| {
+            Failure::usage(format!("the catalogue does not know `{}`, which is configured", wanted.cell))
+                .hint("`kmt-run stack configure --new --vms LIST` starts afresh")
+        })
+    };
+    spec.machines.iter().map(cell).collect()
+}
+
+/// The cell of that coordinate, size (processors, MiB) and equipment; `None` where the catalogue does not know it.
+pub(super) fn cell_of(
+    catalogue: &Catalogue,
+    id: &CellId,
+    (vcpu, memory_mib): (u32, u32),
+    extras: &Extras,
+) -> Option<Cell> {
+    let platform = match id.platform.as_str() {
+        "custom" => catalogue.platform(&catalogue.custom(&id.kernel)?.userland)?,
+        platform => catalogue.platform(platform)?,
+    };
+    Some(Cell { vcpu, memory_mib, extras: extras.clone(), ..Cell::on(platform, id.clone()) })
+}
+
+/// Refuses remote machines where nobody provides them.
+///
+/// # Errors
+/// There is one.
+pub(super) fn refuse_remote(cells: &[(Cell, ImageRequest)]) -> Result<()> {
     let remote = cells.iter().find(|(cell, _)| cell.id.location == Location::Remote);
     let Some((cell, _)) = remote else { return Ok(()) };
     let here = CellId { location: Location::Local, ..cell.id.clone() };

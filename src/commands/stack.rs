@@ -8,7 +8,7 @@ use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::error::{Failure, Kind, Result, nearest};
 use crate::external::hypervisor::DomainState;
-use crate::settings::Settings;
+use crate::settings::{Settings, Wishes};
 use crate::stack::{self, Stack};
 use crate::world::World;
 
@@ -16,7 +16,8 @@ use crate::world::World;
 ///
 /// # Errors
 /// A stack that does not exist or cannot be removed.
-pub(super) async fn stack(command: &cli::Stack, settings: &Settings, open: Open<'_>) -> Result<u8> {
+pub(super) async fn stack(command: &cli::Stack, wishes: Wishes, open: Open<'_>) -> Result<u8> {
+    let settings = &settings(command, &wishes)?;
     let world = open(settings);
     // Whoever only looks takes nothing away, and needs no hypervisor.
     if !matches!(command, cli::Stack::Reach(_)) {
@@ -26,12 +27,25 @@ pub(super) async fn stack(command: &cli::Stack, settings: &Settings, open: Open<
     }
     match command {
         cli::Stack::List { format } => list(settings, &world, *format).await,
-        cli::Stack::Destroy { stack, all, yes } => {
-            destroy(settings, &world, stack.as_deref(), *all, *yes).await
+        cli::Stack::Destroy { target, all, yes } => destroy(settings, &world, target, *all, *yes).await,
+        cli::Stack::Lifecycle(command) => {
+            super::lifecycle::lifecycle(command, settings, &world, wishes).await
         }
         cli::Stack::Gc => gc(settings, &world).await,
         cli::Stack::Reach(command) => super::reach::reach(command, settings, &world).await,
     }
+}
+
+/// Only what configures machines needs a `kmt.toml` that can be read.
+fn settings(command: &cli::Stack, wishes: &Wishes) -> Result<Settings> {
+    if matches!(command, cli::Stack::Lifecycle(_)) {
+        return Settings::load(wishes);
+    }
+    let (settings, broken) = Settings::load_whatever_it_says(wishes)?;
+    if let Some(failure) = broken {
+        say(&format!("{:>12} {}", "Note", failure.one_line()));
+    }
+    Ok(settings)
 }
 
 async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> {
@@ -44,7 +58,7 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
         for machine in record.machines.values() {
             let state = match world.hypervisor.state(&stack.domain_name(&machine.id)).await? {
                 Some(DomainState::Running) => "running",
-                Some(DomainState::Paused) => "paused",
+                Some(DomainState::Paused | DomainState::Saved) => "paused",
                 Some(DomainState::Off) => "off",
                 None => "gone",
             };
@@ -77,13 +91,21 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
     print(text.as_bytes())
 }
 
-async fn destroy(settings: &Settings, world: &World, name: Option<&str>, all: bool, yes: bool) -> Result<u8> {
+async fn destroy(
+    settings: &Settings,
+    world: &World,
+    target: &cli::Target,
+    all: bool,
+    yes: bool,
+) -> Result<u8> {
+    let name = target.stack.as_deref();
     let stacks = if all { Stack::all(&settings.home)? } else { vec![named(settings, name).await?] };
     if !yes && !confirmed(&stacks)? {
         say("nothing was removed");
         return Ok(0);
     }
     for stack in stacks {
+        let _hold = super::lifecycle::hold(&stack, target).await?;
         let machines = stack::destroy(&stack, world.hypervisor.as_ref()).await?;
         say(&format!(
             "{:>12} stack `{}`: {machines} machine{}",

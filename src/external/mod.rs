@@ -6,6 +6,7 @@
 pub mod builder;
 pub mod ci;
 pub mod debian;
+pub mod host;
 pub mod hypervisor;
 pub mod process;
 pub mod scripted;

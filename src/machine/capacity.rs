@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// Memory that stays with the host, MiB.
-const HOST_KEEPS_MIB: u64 = 512;
+pub const HOST_KEEPS_MIB: u64 = 512;
 /// What QEMU needs besides the guest's memory, MiB.
 const OVERHEAD_MIB: u64 = 96;
 /// Virtual processors that share a real one.
@@ -78,6 +78,16 @@ impl Capacity {
         })
     }
 
+    /// A host that gives memory to whoever asks, more than it has.
+    pub fn oversubscribed(cores: u32) -> Capacity {
+        Capacity::new(cores, u64::MAX / 2)
+    }
+
+    /// A machine that has its memory already and is nobody's to evict works again.
+    pub fn works(&self) {
+        self.with(|memory| memory.working += 1);
+    }
+
     /// Waits until there is memory for a machine, or names an idle one to remove.
     ///
     /// # Errors
@@ -143,7 +153,8 @@ impl Capacity {
     }
 }
 
-fn cost(memory_mib: u32) -> u64 {
+/// What a machine of that memory takes of the host, MiB.
+pub fn cost(memory_mib: u32) -> u64 {
     u64::from(memory_mib) + OVERHEAD_MIB
 }
 

@@ -7,10 +7,13 @@
 
 pub mod capacity;
 pub mod console;
+pub mod converge;
 pub mod copy;
 mod deadlines;
+mod disks;
 mod identity;
 pub mod supply;
+mod wake;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use crate::external::hypervisor::{
 use crate::external::transport::{Connection, Route, Transport};
 use crate::external::{self, Class};
 use crate::image::LocalImage;
+use crate::matrix::Cell;
 use crate::stack::{Keys, MachineRecord, Stack};
 use console::ConsoleTap;
 pub use deadlines::Deadlines;
@@ -101,8 +105,9 @@ impl From<external::Error> for BootFailure {
 }
 
 /// Digest of everything a machine boots from: another digest means that a machine cannot be reused.
-pub fn made_of(image: &LocalImage, network: GuestNetwork, vcpu: u32, memory_mib: u32) -> String {
-    let text = format!(
+pub fn made_of(image: &LocalImage, network: GuestNetwork, cell: &Cell) -> String {
+    let (vcpu, memory_mib) = (cell.vcpu, cell.memory_mib);
+    let mut text = format!(
         "1\n{}\n{}\n{}\n{:?}\n{}\n{network:?} {vcpu} {memory_mib}",
         image.rootfs.display(),
         image.kernel.display(),
@@ -110,6 +115,9 @@ pub fn made_of(image: &LocalImage, network: GuestNetwork, vcpu: u32, memory_mib:
         image.modules,
         image.cmdline.join(" "),
     );
+    if !cell.extras.is_none() {
+        text.push_str(&format!("\n{:?}", cell.extras));
+    }
     hex::encode(sha2::Sha256::digest(text.as_bytes()))
 }
 
@@ -151,21 +159,34 @@ impl Parts<'_> {
         self.hypervisor.define(&spec).await?;
         self.sink.emit(Event::MachineDefined { machine: record.id.clone(), cell: record.cell.clone() });
         self.reached(&record.id, BootPhase::Defined);
-        self.hypervisor
-            .start(&spec.name)
-            .await
-            .map_err(|error| BootFailure { phase: Some(BootPhase::Defined), ..BootFailure::from(error) })?;
+        self.rise(record, ConsoleTap::open(&spec.console), begun).await
+    }
+
+    /// From a domain that is off to a guest.
+    async fn rise(
+        &self,
+        record: &MachineRecord,
+        mut tap: ConsoleTap,
+        begun: Instant,
+    ) -> std::result::Result<Guest, BootFailure> {
+        let domain = self.stack.domain_name(&record.id);
+        self.start(&domain).await?;
         self.reached(&record.id, BootPhase::Powered);
         let (phase, seen) = watch::channel(BootPhase::Powered);
-        let mut tap = ConsoleTap::open(&spec.console);
         let connection = tokio::select! {
             connection = self.reach(record, seen, &phase) => connection?,
-            failure = self.watch_boot(&spec.name, record, &mut tap, &phase) => return Err(failure),
+            failure = self.watch_boot(&domain, record, &mut tap, &phase) => return Err(failure),
         };
         let (guest, event) = self.ready(record, connection, begun).await?;
+        disks::mount(record, guest.connection.as_ref()).await?;
         self.reached(&record.id, BootPhase::Ready);
         self.sink.emit(event);
         Ok(guest)
+    }
+
+    async fn start(&self, domain: &str) -> std::result::Result<(), BootFailure> {
+        let failed = |error| BootFailure { phase: Some(BootPhase::Defined), ..BootFailure::from(error) };
+        self.hypervisor.start(domain).await.map_err(failed)
     }
 
     /// Everything on disk and the description of the domain.
@@ -185,22 +206,23 @@ impl Parts<'_> {
         self.hypervisor.create_overlay(&image.rootfs, &overlay).await?;
         let console = self.console(&record.id);
         std::fs::write(&console, b"").map_err(|error| Failure::file("write", &console, &error))?;
-        let mut disks = vec![Disk { file: overlay, format: DiskFormat::Qcow2 }];
-        disks.extend(
-            image.modules.iter().map(|file| Disk { file: file.clone(), format: DiskFormat::RawReadOnly }),
-        );
+        let mut disks = vec![Disk { file: overlay, format: DiskFormat::Qcow2, serial: None }];
+        let modules = image.modules.iter().cloned();
+        disks.extend(modules.map(|file| Disk { file, format: DiskFormat::RawReadOnly, serial: None }));
+        disks.extend(disks::make(self.stack, record, self.hypervisor).await?);
         Ok(DomainSpec {
             name: self.stack.domain_name(&record.id),
             uuid: record.uuid,
             stack: self.stack.uuid,
             machine: record.id.clone(),
             arch: record.cell.arch,
+            machine_type: record.extras.machine.clone(),
             acceleration: self.host.acceleration.clone(),
             vcpu: self.host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
             memory_mib: record.memory_mib,
             kernel: image.kernel.clone(),
             initrd,
-            cmdline: image.cmdline.join(" "),
+            cmdline: [&image.cmdline[..], &record.extras.cmdline[..]].concat().join(" "),
             disks,
             console,
             ssh_port: record.port,
@@ -329,13 +351,9 @@ impl Parts<'_> {
         Ok((guest, event))
     }
 
-    /// Takes a machine that should be up. `None` where it is not what is asked for, or not healthy.
+    /// Takes a machine that should be up. `None` where it is not healthy.
     pub async fn reuse(&self, record: &MachineRecord) -> Option<Guest> {
         let begun = Instant::now();
-        let domain = self.stack.domain_name(&record.id);
-        if self.hypervisor.state(&domain).await.ok()? != Some(DomainState::Running) {
-            return None;
-        }
         let route = self.route(record);
         self.transport.greeting(&route).await.ok()?;
         let connection = timeout(self.deadlines.ready, self.transport.connect(&route)).await.ok()?.ok()?;

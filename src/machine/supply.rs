@@ -7,19 +7,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kmt_reporters::event::{BootPhase, Event, EventSink};
+use kmt_reporters::event::{BootPhase, CellId, Event, EventSink};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::capacity::{Capacity, Room};
 use super::{BootFailure, Guest, Parts};
 use crate::error::{Failure, Result};
-use crate::external::hypervisor::{GuestNetwork, HostFacts};
+use crate::external::hypervisor::{DomainState, GuestNetwork, HostFacts};
 use crate::image::LocalImage;
 use crate::matrix::Cell;
 use crate::settings::Home;
 use crate::stack::record::{Owner, Progress};
-use crate::stack::{Lease, MachineRecord, Stack, remove_machine};
+use crate::stack::{Lease, MachineRecord, MachineSpec, Stack, StackRecord, remove_machine, take_apart};
 use crate::world::World;
 
 /// How often a machine is made again whose port was taken meanwhile.
@@ -34,6 +34,15 @@ pub enum Machines {
     Fresh,
 }
 
+/// In which state a machine is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// As good as it was.
+    Good,
+    /// Nobody should use it again as it is.
+    Doubtful,
+}
+
 /// A machine that is held for one cell.
 pub struct Held {
     /// As written down.
@@ -41,6 +50,35 @@ pub struct Held {
     /// How it is used.
     pub guest: Guest,
     lease: Lease,
+}
+
+/// What came of taking a machine that is there.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and gone at once")]
+enum Taken {
+    Held(Held),
+    /// It cannot be used; another may.
+    Another,
+    /// A fact says why there is no machine.
+    Nothing,
+}
+
+/// What came of making one.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and gone at once")]
+enum Made {
+    Up(Held),
+    /// Its port was taken meanwhile.
+    Again,
+    /// Nothing is left of it; a fact says why, unless nothing more is wanted.
+    Not,
+}
+
+/// What came of waking one.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and gone at once")]
+enum Waking {
+    Up(Held),
+    Failed(Lease, BootFailure),
+    /// There is no room, as a fact says, or nothing more is wanted.
+    Not,
 }
 
 /// Gives machines of one stack on one host.
@@ -70,23 +108,25 @@ pub struct Supply<'a> {
 }
 
 impl Supply<'_> {
-    /// A guest for the cell: one that is up, or a new one. `None` where a fact says why there is none, or where
-    /// nothing more is wanted.
+    /// A guest for the cell: one that is up or wakes, or a new one. `None` where a fact says why there is none, or
+    /// where nothing more is wanted.
     ///
     /// # Errors
     /// The stack cannot be read or written, or a machine that is in the way cannot be removed.
     pub async fn machine(&self, cell: &Cell, image: &LocalImage) -> Result<Option<Held>> {
-        let made_of = super::made_of(image, self.network, cell.vcpu, cell.memory_mib);
-        for record in self.stack.record()?.machines.into_values().filter(|m| m.cell == cell.id) {
+        let made_of = super::made_of(image, self.network, cell);
+        let mut known: Vec<_> =
+            self.stack.record()?.machines.into_values().filter(|m| m.cell == cell.id).collect();
+        known.sort_by_key(|machine| machine.owner != Owner::Configured);
+        for record in known {
             let Some(lease) = self.stack.lease(&record.id)? else { continue };
-            if let Some(held) = self.reuse(record, lease, &made_of).await? {
-                return Ok(Some(held));
+            match self.take(record, lease, &made_of).await? {
+                Taken::Held(held) => return Ok(Some(held)),
+                Taken::Nothing => return Ok(None),
+                Taken::Another => {}
             }
         }
-        if let Err(failure) = self.room(cell).await {
-            let message = failure.one_line();
-            let stage = "capacity".to_owned();
-            self.sink.emit(Event::CellFailed { cell: cell.id.clone(), stage, message });
+        if !self.granted(&cell.id, cell.memory_mib).await {
             return Ok(None);
         }
         let made = self.make(cell, image, &made_of).await;
@@ -96,61 +136,161 @@ impl Supply<'_> {
         made
     }
 
-    /// Lets a machine go that is as good as before: it stays for the next one.
-    pub fn release(&self, held: Held) {
-        self.capacity.now_idle(&held.record.id, held.record.memory_mib);
+    /// A machine that is there and down comes up again in room of its own. `None` where a fact says why it does not;
+    /// it stays as it is then.
+    ///
+    /// # Errors
+    /// The stack cannot be read or written.
+    pub async fn wake(&self, record: MachineRecord, lease: Lease) -> Result<Option<Held>> {
+        let (cell, id, begun) = (record.cell.clone(), record.id.clone(), Instant::now());
+        match self.try_to_wake(record, lease).await? {
+            Waking::Up(held) => return Ok(Some(held)),
+            Waking::Failed(_, failure) => self.boot_failed(&cell, &id, failure, begun),
+            Waking::Not => {}
+        }
+        Ok(None)
     }
 
-    /// Takes away a machine that nobody should use again.
-    pub async fn discard(&self, held: Held) {
+    async fn try_to_wake(&self, record: MachineRecord, lease: Lease) -> Result<Waking> {
+        if !self.granted(&record.cell, record.memory_mib).await {
+            return Ok(Waking::Not);
+        }
+        let mut cancelled = self.cancelled.clone();
+        let _processors = self.capacity.processors(record.vcpu).await;
+        let parts = self.parts();
+        let woken = tokio::select! {
+            woken = parts.wake(&record) => Some(woken),
+            _ = cancelled.wait_for(|stop| *stop) => None,
+        };
+        match woken {
+            Some(Ok(guest)) => {
+                self.change(&record.id, |machine| machine.rest = None)?;
+                let record = MachineRecord { rest: None, ..record };
+                return Ok(Waking::Up(Held { record, guest, lease }));
+            }
+            Some(Err(failure)) => {
+                self.capacity.given_up();
+                return Ok(Waking::Failed(lease, failure));
+            }
+            None => self.capacity.given_up(),
+        }
+        Ok(Waking::Not)
+    }
+
+    /// Lets a machine go. One that is as good as before stays for the next one, unless it was meant for this run
+    /// alone; one that is not is taken away. What is configured is made again by whoever needs it next.
+    pub async fn leave(&self, held: Held, condition: Condition) {
         let id = held.record.id;
-        match remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), held.lease).await {
-            Ok(()) => self.capacity.gone(held.record.memory_mib),
-            Err(failure) => self.still_there(&id, &failure),
+        let record = self.stack.record().ok().and_then(|record| record.machines.get(&id).cloned());
+        let owner = record.map_or(held.record.owner, |machine| machine.owner);
+        match (condition, owner) {
+            (Condition::Good, Owner::Configured) => self.capacity.given_up(),
+            (Condition::Good, Owner::Run) => self.capacity.now_idle(&id, held.record.memory_mib),
+            (Condition::Doubtful, _) | (_, Owner::ThrowAway) => {
+                match remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), held.lease).await {
+                    Ok(()) => self.capacity.gone(held.record.memory_mib),
+                    Err(failure) => self.still_there(&id, &failure),
+                }
+            }
         }
     }
 
     /// A new machine in the room that was granted. `None` where nothing is left of it and a fact says why.
     async fn make(&self, cell: &Cell, image: &LocalImage, made_of: &str) -> Result<Option<Held>> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
+        for tries in 1.. {
             let (record, lease) = self.write_down(cell, made_of)?;
-            let begun = Instant::now();
-            let mut cancelled = self.cancelled.clone();
-            let parts = self.parts();
-            let _processors = self.capacity.processors(cell.vcpu).await;
-            let booted = tokio::select! {
-                booted = parts.boot(&record, image) => Some(booted),
-                _ = cancelled.wait_for(|stop| *stop) => None,
-            };
-            let failure = match booted {
-                Some(Ok(guest)) => {
-                    self.mark(&record.id, Progress::Ready)?;
-                    return Ok(Some(Held { record, guest, lease }));
-                }
-                other => other.and_then(std::result::Result::err),
-            };
-            self.keep_console(&record.id);
-            let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
-            if removed.is_ok() && tries < TRIES && failure.as_ref().is_some_and(port_was_taken) {
-                continue;
+            match self.boot(record, lease, image, tries < TRIES).await? {
+                Made::Up(held) => return Ok(Some(held)),
+                Made::Not => break,
+                Made::Again => {}
             }
-            if let Some(failure) = failure {
-                self.boot_failed(cell, &record.id, failure, begun);
-            }
-            match removed {
-                Ok(()) => self.capacity.gone(cell.memory_mib),
-                Err(failure) => self.still_there(&record.id, &failure),
-            }
-            return Ok(None);
         }
+        Ok(None)
     }
 
-    fn boot_failed(&self, cell: &Cell, machine: &str, failure: BootFailure, begun: Instant) {
+    /// Makes a machine anew from `image`, under the name, port and identity it has. `None` where nothing is left of it
+    /// and a fact says why.
+    ///
+    /// # Errors
+    /// The stack cannot be read or written, or the old machine cannot be removed.
+    pub async fn renew(
+        &self,
+        cell: &Cell,
+        image: &LocalImage,
+        record: MachineRecord,
+        lease: Lease,
+    ) -> Result<Option<Held>> {
+        let hypervisor = self.world.hypervisor.as_ref();
+        let up = hypervisor.state(&self.stack.domain_name(&record.id)).await? == Some(DomainState::Running);
+        let was_idle = self.capacity.take_idle(&record.id);
+        take_apart(self.stack, &record.id, Progress::Making, hypervisor).await?;
+        match (up, was_idle) {
+            (_, true) => self.capacity.gone(record.memory_mib),
+            (true, false) => self.capacity.removed(record.memory_mib),
+            (false, false) => {}
+        }
+        if !self.granted(&cell.id, cell.memory_mib).await {
+            remove_machine(self.stack, &record.id, hypervisor, lease).await?;
+            return Ok(None);
+        }
+        let made_of = super::made_of(image, self.network, cell);
+        self.change(&record.id, |machine| {
+            (machine.made_of, machine.network, machine.rest) = (made_of.clone(), self.network, None);
+        })?;
+        let record = MachineRecord { made_of, network: self.network, rest: None, ..record };
+        Ok(match self.boot(record, lease, image, false).await? {
+            Made::Up(held) => Some(held),
+            Made::Again | Made::Not => None,
+        })
+    }
+
+    /// Whether a machine that is up answers.
+    pub async fn answers(&self, record: &MachineRecord) -> bool {
+        self.parts().reuse(record).await.is_some()
+    }
+
+    /// Makes and boots what is written down; what does not come up is taken away, and told unless it is tried again.
+    async fn boot(
+        &self,
+        record: MachineRecord,
+        lease: Lease,
+        image: &LocalImage,
+        may_try_again: bool,
+    ) -> Result<Made> {
+        let begun = Instant::now();
+        let mut cancelled = self.cancelled.clone();
+        let parts = self.parts();
+        let _processors = self.capacity.processors(record.vcpu).await;
+        let booted = tokio::select! {
+            booted = parts.boot(&record, image) => Some(booted),
+            _ = cancelled.wait_for(|stop| *stop) => None,
+        };
+        let failure = match booted {
+            Some(Ok(guest)) => {
+                self.change(&record.id, |machine| machine.progress = Progress::Ready)?;
+                return Ok(Made::Up(Held { record, guest, lease }));
+            }
+            other => other.and_then(std::result::Result::err),
+        };
+        self.keep_console(&record.id);
+        let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
+        if removed.is_ok() && may_try_again && failure.as_ref().is_some_and(port_was_taken) {
+            return Ok(Made::Again);
+        }
+        if let Some(failure) = failure {
+            self.boot_failed(&record.cell, &record.id, failure, begun);
+        }
+        match removed {
+            Ok(()) => self.capacity.gone(record.memory_mib),
+            Err(failure) => self.still_there(&record.id, &failure),
+        }
+        Ok(Made::Not)
+    }
+
+    fn boot_failed(&self, cell: &CellId, machine: &str, failure: BootFailure, begun: Instant) {
         self.sink.emit(Event::BootFailed {
             machine: machine.to_owned(),
-            cell: cell.id.clone(),
+            cell: cell.clone(),
             phase: failure.phase,
             message: failure.message,
             excerpt: failure.excerpt,
@@ -170,35 +310,86 @@ impl Supply<'_> {
         }
     }
 
-    /// Takes a machine of the stack that is up; one that cannot be used is removed.
-    async fn reuse(&self, record: MachineRecord, lease: Lease, made_of: &str) -> Result<Option<Held>> {
-        if !self.capacity.take_idle(&record.id) {
-            // Evicted meanwhile, or never idle: its lease is ours, so it is nobody's.
-            return Ok(None);
+    /// Takes a machine of the stack; one of a run that cannot be used is removed, one that is configured is left.
+    async fn take(&self, record: MachineRecord, lease: Lease, made_of: &str) -> Result<Taken> {
+        let same = record.made_of == made_of && record.progress == Progress::Ready;
+        let fit = same && self.machines == Machines::Reuse;
+        let was_up = self.capacity.take_idle(&record.id);
+        let state = self.world.hypervisor.state(&self.stack.domain_name(&record.id)).await.unwrap_or(None);
+        if fit && sleeps(&record, state) {
+            return Ok(match self.try_to_wake(record.clone(), lease).await? {
+                Waking::Up(held) => Taken::Held(held),
+                Waking::Not => Taken::Nothing,
+                Waking::Failed(lease, failure) => {
+                    self.passed_over(&record, &failure.message);
+                    if record.owner != Owner::Configured {
+                        remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await?;
+                    }
+                    Taken::Another
+                }
+            });
         }
-        let fit = self.machines == Machines::Reuse
-            && record.made_of == made_of
-            && record.progress == Progress::Ready;
+        if record.owner == Owner::Configured {
+            return Ok(self.take_configured(record, lease, same).await);
+        }
+        if !was_up && state == Some(DomainState::Running) {
+            // Evicted meanwhile, or never idle: its lease is ours, so it is nobody's.
+            return Ok(Taken::Another);
+        }
         if fit && let Some(guest) = self.parts().reuse(&record).await {
             if self.owner == Owner::ThrowAway {
-                self.stack.change(|stack| {
-                    stack.machines.entry(record.id.clone()).and_modify(|m| m.owner = Owner::ThrowAway);
-                })?;
+                self.change(&record.id, |machine| machine.owner = Owner::ThrowAway)?;
             }
-            return Ok(Some(Held { record, guest, lease }));
+            return Ok(Taken::Held(Held { record, guest, lease }));
         }
         let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
         match &removed {
-            Ok(()) => self.capacity.gone(record.memory_mib),
-            Err(_) => self.capacity.given_up(),
+            Ok(()) if was_up => self.capacity.gone(record.memory_mib),
+            Err(_) if was_up => self.capacity.given_up(),
+            _ => {}
         }
-        removed.map(|()| None)
+        removed.map(|()| Taken::Another)
+    }
+
+    async fn take_configured(&self, record: MachineRecord, lease: Lease, same: bool) -> Taken {
+        if !same {
+            self.passed_over(&record, "it was made from another image or with other settings");
+        } else if self.machines == Machines::Reuse {
+            if let Some(guest) = self.parts().reuse(&record).await {
+                self.capacity.works();
+                return Taken::Held(Held { record, guest, lease });
+            }
+            self.passed_over(&record, "it does not answer");
+        }
+        Taken::Another
+    }
+
+    /// Says why a machine is not used.
+    fn passed_over(&self, record: &MachineRecord, why: &str) {
+        let what = match record.owner {
+            Owner::Configured => {
+                format!("it is left as it is, and `kmt-run stack reset {}` makes it anew", record.id)
+            }
+            Owner::Run | Owner::ThrowAway => "another one takes its place".to_owned(),
+        };
+        let message = format!("{why}; {what}");
+        self.sink.emit(Event::Warning { subject: record.id.clone(), message });
+    }
+
+    /// Whether there is room for a machine; a fact says why where there is none.
+    async fn granted(&self, cell: &CellId, memory_mib: u32) -> bool {
+        let room = self.room(memory_mib).await;
+        if let Err(failure) = &room {
+            let (stage, message) = ("capacity".to_owned(), failure.one_line());
+            self.sink.emit(Event::CellFailed { cell: cell.clone(), stage, message });
+        }
+        room.is_ok()
     }
 
     /// Waits for memory; idle machines go first.
-    async fn room(&self, cell: &Cell) -> Result<()> {
+    async fn room(&self, memory_mib: u32) -> Result<()> {
         loop {
-            match self.capacity.room(cell.memory_mib).await {
+            match self.capacity.room(memory_mib).await {
                 Ok(Room::Granted) => return Ok(()),
                 Ok(Room::Evict(id)) => {
                     let memory = self.stack.record()?.machines.get(&id).map_or(0, |m| m.memory_mib);
@@ -227,16 +418,24 @@ impl Supply<'_> {
         self.stack.add_leased(|record| {
             let mut machine = record.add(&cell.id, cell.vcpu, cell.memory_mib, port);
             machine.made_of = made_of.to_owned();
-            machine.owner = self.owner;
+            machine.owner = self.owner_of(record, cell);
+            machine.network = self.network;
+            machine.extras = cell.extras.clone();
             record.machines.insert(machine.id.clone(), machine.clone());
             machine
         })
     }
 
-    fn mark(&self, machine: &str, progress: Progress) -> Result<()> {
-        self.stack.change(|record| {
-            record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = progress);
-        })
+    /// Whose a new machine is: the configuration's, where it asks for just this one and has none.
+    fn owner_of(&self, record: &StackRecord, cell: &Cell) -> Owner {
+        let wanted = record.spec.machine(&cell.id).is_some_and(|wanted| *wanted == MachineSpec::from(cell))
+            && record.spec.network == self.network;
+        let there = record.machines.values().any(|m| m.owner == Owner::Configured && m.cell == cell.id);
+        if wanted && !there && self.owner == Owner::Run { Owner::Configured } else { self.owner }
+    }
+
+    fn change(&self, machine: &str, change: impl FnOnce(&mut MachineRecord)) -> Result<()> {
+        self.stack.change(|record| record.machines.get_mut(machine).map(change)).map(drop)
     }
 
     fn keep_console(&self, machine: &str) {
@@ -249,6 +448,18 @@ impl Supply<'_> {
         self.capacity.given_up();
         let message = format!("{}; the next command tries again", failure.one_line());
         self.sink.emit(Event::Warning { subject: machine.to_owned(), message });
+    }
+}
+
+/// Whether a machine is there and comes up by being woken.
+fn sleeps(record: &MachineRecord, state: Option<DomainState>) -> bool {
+    match state {
+        Some(DomainState::Saved) => true,
+        // Its memory is being written for somebody who is gone.
+        Some(DomainState::Paused) => record.rest.is_some(),
+        // One of a run that went off by itself is in an unknown state.
+        Some(DomainState::Off) => record.owner == Owner::Configured || record.rest.is_some(),
+        _ => false,
     }
 }
 

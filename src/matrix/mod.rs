@@ -14,10 +14,12 @@ pub mod version;
 pub mod vmsets;
 
 use kmt_reporters::event::CellId;
+use serde::{Deserialize, Serialize};
 
 pub use catalogue::{Catalogue, CustomKernel, Platform};
 pub use file::MatrixFile;
 pub use sets::{TestSet, TestSets};
+pub use vmsets::ExtraDisk;
 
 /// A coordinate and what the catalogue says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,30 @@ pub struct Cell {
     pub vcpu: u32,
     /// Memory, MiB.
     pub memory_mib: u32,
+    /// What else its machine has.
+    pub extras: Extras,
+}
+
+/// What a machine has besides its size: what a vmsets file can say of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Extras {
+    /// QEMU's machine type, where it is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// More words of the kernel command line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cmdline: Vec<String>,
+    /// Disks besides the root.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<ExtraDisk>,
+}
+
+impl Extras {
+    /// Whether there is nothing besides.
+    pub fn is_none(&self) -> bool {
+        *self == Extras::default()
+    }
 }
 
 impl Cell {
@@ -43,6 +69,7 @@ impl Cell {
             distro_version: platform.version.clone(),
             vcpu: DEFAULT_VCPU,
             memory_mib: DEFAULT_MEMORY_MIB,
+            extras: Extras::default(),
         }
     }
 }

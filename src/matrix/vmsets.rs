@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Catalogue, Source};
 use super::spec::{Recipe, Resolved};
-use super::{Cell, Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU};
+use super::{Cell, Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU, Extras};
 use crate::error::nearest;
 
 /// Largest file, bytes.
@@ -112,6 +112,34 @@ pub struct ExtraDisk {
     pub mount_point: String,
 }
 
+impl ExtraDisk {
+    /// Size of a disk in memory, bytes; `None` for a disk that is a file.
+    ///
+    /// # Errors
+    /// A type or a size that is none.
+    pub fn memory_bytes(&self) -> Result<Option<u64>, Complaint> {
+        let wrong = |what: &str, value: &str, hint: &str| {
+            let at = &self.mount_point;
+            Err(Complaint::new(format!("the disk for `{at}` has the {what} `{value}`")).hint(hint))
+        };
+        match (self.kind.as_str(), self.size.as_deref().unwrap_or_default()) {
+            ("default", _) => Ok(None),
+            ("ram", size) => {
+                let (number, shift) = match size.as_bytes().last() {
+                    Some(b'M') => (&size[..size.len() - 1], 20),
+                    Some(b'G') => (&size[..size.len() - 1], 30),
+                    _ => ("", 0),
+                };
+                match number.parse::<u32>() {
+                    Ok(number) if number > 0 => Ok(Some(u64::from(number) << shift)),
+                    _ => wrong("size", size, "a disk in memory has a size such as `512M` or `2G`"),
+                }
+            }
+            (kind, _) => wrong("type", kind, "`default` is a file, `ram` is memory"),
+        }
+    }
+}
+
 /// What is known of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,8 +215,12 @@ impl VmSets {
             let tags = vec![format!("{recipe}_{arch}"), set];
             let kernel = kernel(cell, catalogue);
             let size = (vec![cell.vcpu], vec![cell.memory_mib]);
-            let same =
-                |known: &&mut VmSet| known.tags == tags && known.vcpu == size.0 && known.memory == size.1;
+            let extras = &cell.extras;
+            let same = |known: &&mut VmSet| {
+                known.tags == tags
+                    && (&known.vcpu, &known.memory) == (&size.0, &size.1)
+                    && (&known.machine, &known.disks) == (&extras.machine, &extras.disks)
+            };
             if let Some(known) = sets.iter_mut().find(same) {
                 known.kernels.push(kernel);
                 continue;
@@ -201,8 +233,8 @@ impl VmSets {
                 vcpu: size.0,
                 memory: size.1,
                 image: None,
-                machine: None,
-                disks: Vec::new(),
+                machine: extras.machine.clone(),
+                disks: extras.disks.clone(),
                 console_type: None,
                 host: None,
             });
@@ -214,9 +246,14 @@ impl VmSets {
 /// A cell's kernel as it is written.
 fn kernel(cell: &Cell, catalogue: &Catalogue) -> Kernel {
     let id = &cell.id;
+    let param = |word: &String| match word.split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => (word.clone(), String::new()),
+    };
+    let extra_params: BTreeMap<String, String> = cell.extras.cmdline.iter().map(param).collect();
     if Recipe::of(id) == Recipe::Custom {
         let dir = format!("kernel-v{}.{}.pkg", id.kernel, id.arch);
-        return Kernel { dir, tag: id.kernel.clone(), image_source: None, extra_params: BTreeMap::new() };
+        return Kernel { dir, tag: id.kernel.clone(), image_source: None, extra_params };
     }
     let variant = catalogue.platform(&id.platform).and_then(|platform| platform.variants.get(&id.arch));
     let url = variant.and_then(|variant| variant.sources.iter().find_map(Source::url)).map(str::to_owned);
@@ -225,22 +262,38 @@ fn kernel(cell: &Cell, catalogue: &Catalogue) -> Kernel {
         dir: file.map_or_else(|| format!("{}-{}.qcow2", id.platform, id.arch), str::to_owned),
         tag: id.platform.clone(),
         image_source: url,
-        extra_params: BTreeMap::new(),
+        extra_params,
     }
 }
 
 impl VmSet {
     /// What is read and reaches no machine.
     fn unused(&self) -> Option<String> {
-        let params = self.kernels.iter().any(|kernel| !kernel.extra_params.is_empty());
-        let keys = [
-            ("machine", self.machine.is_some()),
-            ("disks", !self.disks.is_empty()),
-            ("extra_params", params),
-            ("host", self.host.is_some()),
-        ];
-        let there: Vec<&str> = keys.iter().filter(|(_, there)| *there).map(|(key, _)| *key).collect();
-        (!there.is_empty()).then(|| format!("{} are kept and not used", there.join(", ")))
+        self.host.is_some().then(|| "host is kept and not used".to_owned())
+    }
+
+    /// What its machines have besides their size.
+    fn extras(&self, kernel: &Kernel) -> Result<Extras, Complaint> {
+        if let Some(other) = self.console_type.as_deref().filter(|kind| *kind != "file") {
+            let complaint = Complaint::new(format!("console_type `{other}` is none"));
+            return Err(complaint.hint("`file`: a console is always kept in a file"));
+        }
+        for disk in &self.disks {
+            disk.memory_bytes()?;
+            let sane = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+            if !disk.mount_point.starts_with('/') || !disk.mount_point.chars().all(sane) {
+                return Err(Complaint::new(format!("a disk cannot be mounted at `{}`", disk.mount_point))
+                    .hint("an absolute path, such as `/mnt/docker`"));
+            }
+        }
+        let word = |(name, value): (&String, &String)| match (name.as_str(), value.as_str()) {
+            ("_", value) => value.to_owned(),
+            (name, "") => name.to_owned(),
+            (name, value) => format!("{name}={value}"),
+        };
+        let mut cmdline: Vec<String> = kernel.extra_params.iter().map(word).collect();
+        cmdline.sort();
+        Ok(Extras { machine: self.machine.clone(), cmdline, disks: self.disks.clone() })
     }
 
     fn cells(&self, catalogue: &Catalogue, host: Arch) -> Result<Vec<Cell>, Complaint> {
@@ -271,12 +324,14 @@ impl VmSet {
         let mut cells = Vec::new();
         for kernel in &self.kernels {
             let cell = cell(&kernel.tag, recipe, arch, catalogue)?;
+            let extras = self.extras(kernel)?;
             for vcpu in &self.vcpu {
                 for memory in &self.memory {
                     let size = (*vcpu, *memory);
                     let size = (size != (DEFAULT_VCPU, DEFAULT_MEMORY_MIB)).then_some(size);
                     let id = CellId { location, set: set.clone(), size, ..cell.id.clone() };
-                    cells.push(Cell { id, vcpu: *vcpu, memory_mib: *memory, ..cell.clone() });
+                    let (vcpu, memory_mib) = (*vcpu, *memory);
+                    cells.push(Cell { id, vcpu, memory_mib, extras: extras.clone(), ..cell.clone() });
                 }
             }
         }
@@ -359,7 +414,7 @@ mod tests {
         ];
         let cells = sets.expand(&catalogue(), Arch::X86_64).unwrap();
         assert_eq!(ids(&cells), expected);
-        assert_eq!(cells[0].notices, ["set 1 (`distro_local-default`): disks, host are kept and not used"]);
+        assert_eq!(cells[0].notices, ["set 1 (`distro_local-default`): host is kept and not used"]);
         assert_eq!(cells[1].notices, [""; 0]);
     }
 

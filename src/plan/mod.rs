@@ -3,6 +3,10 @@
 //! Owns the order of work and its prediction. Pure: cells, packages and recorded durations in, a [`Plan`] out.
 //! `run` works through it and `plan` shows it, so the two cannot disagree.
 
+mod again;
+mod partition;
+mod split;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -10,11 +14,15 @@ use kmt_reporters::event::CellId;
 
 use crate::matrix::select::Expression;
 use crate::matrix::{Cell, TestSets};
+pub use again::Again;
+pub use partition::Partition;
+pub use split::{Part, split};
 
 /// How long packages took before, by cell and package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Durations {
     known: HashMap<CellId, HashMap<String, Duration>>,
+    tests: HashMap<CellId, HashMap<String, HashMap<String, Duration>>>,
     boot: Option<Duration>,
 }
 
@@ -22,6 +30,22 @@ impl Durations {
     /// Notes a package's duration; a later note wins.
     pub fn note(&mut self, cell: CellId, package: String, took: Duration) {
         self.known.entry(cell).or_default().insert(package, took);
+    }
+
+    /// Notes a test's duration: what was known fades, a half each time.
+    pub fn note_test(&mut self, cell: CellId, package: &str, test: String, took: Duration) {
+        let of_cell = self.tests.entry(cell).or_default();
+        if !of_cell.contains_key(package) {
+            of_cell.insert(package.to_owned(), HashMap::new());
+        }
+        if let Some(of_package) = of_cell.get_mut(package) {
+            of_package.entry(test).and_modify(|known| *known = (*known + took) / 2).or_insert(took);
+        }
+    }
+
+    /// How long a top-level test took in a cell.
+    pub fn of_test(&self, cell: &CellId, package: &str, test: &str) -> Option<Duration> {
+        self.tests.get(cell)?.get(package)?.get(test).copied()
     }
 
     /// Notes how long a machine took to boot; a later note wins.
@@ -97,6 +121,14 @@ impl Plan {
     pub fn order<'p>(&'p self, cell: &CellId) -> impl Iterator<Item = &'p str> {
         let shards = self.cells.iter().find(|(id, _)| id == cell).map(|(_, shards)| shards.as_slice());
         self.names(shards.unwrap_or_default())
+    }
+
+    /// Leaves out what is not wanted.
+    pub fn keep(&mut self, wanted: impl Fn(&CellId, &str) -> bool) {
+        let Plan { packages, cells } = self;
+        for (cell, shards) in cells {
+            shards.retain(|shard| wanted(cell, &packages[shard.package]));
+        }
     }
 
     /// How many shards there are.

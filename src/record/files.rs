@@ -75,13 +75,8 @@ impl Appended {
 }
 
 impl PackageFiles {
-    pub(super) fn create(
-        folder: &Path,
-        masks: &Masks,
-        cell: &str,
-        package: &str,
-        attempt: u32,
-    ) -> PackageFiles {
+    /// Below the run directory `folder`; nothing is made before something is written.
+    pub fn below(folder: &Path, masks: &Masks, cell: &str, package: &str, attempt: u32) -> PackageFiles {
         let slug: String = package
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
@@ -149,7 +144,7 @@ mod tests {
         for size in 1..text.len() {
             let folder = tempfile::tempdir().unwrap();
             let masks = Masks::new(["hunter22"]);
-            let mut files = PackageFiles::create(folder.path(), &masks, "cell", "pkg/a", 1);
+            let mut files = PackageFiles::below(folder.path(), &masks, "cell", "pkg/a", 1);
             text.chunks(size).for_each(|chunk| files.raw(chunk));
             let whole = files.whole().unwrap();
             let own = files.test_output(text).unwrap();

@@ -1,11 +1,12 @@
 //! How long things took before, from the logs of earlier runs.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kmt_reporters::event::{Event, LogReader, ShardEnd};
+use kmt_reporters::event::{CellId, Event, LogReader, ShardEnd, TestResult};
 
 use crate::plan::Durations;
 
@@ -13,6 +14,9 @@ use crate::plan::Durations;
 const RUNS: usize = 12;
 /// Longest log that is read, bytes: a run of millions of tests tells nothing that a smaller one does not.
 const LOG: u64 = 64 << 20;
+
+/// How long packages took in one run; nothing where an execution did not end by itself.
+type Packages = HashMap<(CellId, String), Option<Duration>>;
 
 /// The durations in the newest runs below `runs`. What cannot be read tells nothing.
 pub fn durations(runs: &Path) -> Durations {
@@ -39,12 +43,22 @@ fn read(log: &Path, durations: &mut Durations) {
     if file.metadata().map_or(u64::MAX, |data| data.len()) > LOG {
         return;
     }
+    let mut narrow = false;
+    let mut packages = Packages::new();
     for envelope in LogReader::new(BufReader::new(file)).map_while(Result::ok) {
         match envelope.event {
             // Parts of packages say nothing about the whole.
-            Event::RunStarted { command, .. } if command.iter().any(|word| narrows(word)) => return,
-            Event::ShardFinished { cell, package, end: ShardEnd::Exited, duration_ms, .. } => {
-                durations.note(cell, package, Duration::from_millis(duration_ms));
+            Event::RunStarted { command, .. } => narrow = command.iter().any(|word| narrows(word)),
+            // All executions of a package together are its work.
+            Event::ShardFinished { cell, package, end, duration_ms, .. } => {
+                let sum = packages.entry((cell, package)).or_insert(Some(Duration::ZERO));
+                let took = Duration::from_millis(duration_ms);
+                *sum = sum.filter(|_| end == ShardEnd::Exited).map(|sum| sum + took);
+            }
+            Event::TestFinished { cell, package, test, result, duration_ms, .. }
+                if matches!(result, TestResult::Pass | TestResult::Fail) && !test.contains('/') =>
+            {
+                durations.note_test(cell, &package, test, Duration::from_millis(duration_ms));
             }
             // A machine that was reused is ready at once.
             Event::MachineReady { duration_ms, .. } if duration_ms > 1000 => {
@@ -53,12 +67,17 @@ fn read(log: &Path, durations: &mut Durations) {
             _ => {}
         }
     }
+    for ((cell, package), took) in packages {
+        if let Some(took) = took.filter(|_| !narrow) {
+            durations.note(cell, package, took);
+        }
+    }
 }
 
 /// Whether an argument leaves tests of a package out, or repeats them.
 fn narrows(word: &str) -> bool {
     word.starts_with("-E")
-        || ["--run", "--skip", "--count", "--run-count", "--filter-expr"]
+        || ["--run", "--skip", "--count", "--run-count", "--filter-expr", "--partition", "--stress"]
             .iter()
             .any(|flag| word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
 }

@@ -107,7 +107,7 @@ impl Record {
         package: &str,
         attempt: u32,
     ) -> PackageFiles {
-        PackageFiles::create(&self.folder, &self.masks, &cell.slug(), package, attempt)
+        PackageFiles::below(&self.folder, &self.masks, &cell.slug(), package, attempt)
     }
 
     /// Folder for what one machine left: console and kernel log.

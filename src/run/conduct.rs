@@ -5,42 +5,45 @@
 //! it, the build by the guests that are ready for it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kmt_reporters::event::{Arch, Event, EventSink as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::brake::{Brake, Halt};
 use super::filter::TestFilters;
-use super::lane::{Aftermath, Lane};
+use super::groups::Groups;
+use super::lane::{Aftermath, Allowed, Lane, Listed, Watch};
+use super::prepare::{self, Step};
+use super::task::Task;
 use super::words::PackageWords;
+use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
-use crate::error::Failure;
-use crate::image::{ImageRequest, SharedImages};
+use crate::error::{Failure, Kind};
+use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::machine::console::{self, warn_unwritten};
-use crate::machine::supply::{Held, Supply};
+use crate::machine::supply::{Condition, Held, Supply};
 use crate::matrix::Cell;
-use crate::plan::Plan;
+use crate::plan::{self, Durations, Partition, Plan};
 use crate::record::Record;
+use crate::settings::Rules;
 use crate::world::World;
-
-/// What becomes of the machines at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Afterwards {
-    /// They stay for the next run.
-    Keep,
-    /// They are removed.
-    ThrowAway,
-}
 
 /// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
 pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
+
+/// Longest time of a guest's preparation.
+const PREPARATION: Duration = Duration::from_secs(600);
 
 /// How the tests are run.
 pub struct Tests {
     /// Folder of the component in the guest.
     pub layout: String,
+    /// What each guest must be first.
+    pub preparation: Vec<Step>,
     /// Arguments and environment of the binaries.
     pub words: PackageWords,
     /// Which tests of each package.
@@ -49,6 +52,18 @@ pub struct Tests {
     pub count: u32,
     /// Longest time of each package.
     pub limits: BTreeMap<String, Duration>,
+    /// Machines of each cell.
+    pub machines: u32,
+    /// The part of the tests that is run.
+    pub partition: Option<Partition>,
+    /// How long tests took before.
+    pub durations: Durations,
+    /// How long what passes is done again.
+    pub stress: Option<Duration>,
+    /// What is slow, stuck, tried again.
+    pub rules: Rules,
+    /// Complaints of the kernel that are allowed.
+    pub allowed: Vec<Allowed>,
 }
 
 /// Everything a run needs, resolved.
@@ -59,8 +74,6 @@ pub struct Conductor<'a> {
     pub supply: Supply<'a>,
     /// Images, each made once.
     pub images: SharedImages<'a>,
-    /// Keep or throw away.
-    pub afterwards: Afterwards,
     /// Which packages run in which cell, in which order.
     pub plan: &'a Plan,
     /// The tests.
@@ -71,13 +84,37 @@ pub struct Conductor<'a> {
     pub built: watch::Receiver<Built>,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
+    /// Packages that must not run at the same time.
+    pub groups: Groups,
+    /// Stops the run by its own rules.
+    pub brake: &'a Brake,
+    /// Turns true when the run is cancelled, or stops by its own rules.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What a machine has done for its cell.
+struct Served {
+    aftermath: Aftermath,
+    /// Whether another machine has a chance with what is left.
+    goes_on: bool,
 }
 
 impl Conductor<'_> {
-    /// Runs every cell to an end.
+    /// Runs every cell to an end, within the time of the run.
     pub async fn conduct(&self, cells: &[(Cell, ImageRequest)]) {
         let lanes = cells.iter().map(|(cell, image)| self.cell(cell, image));
-        futures_util::future::join_all(lanes).await;
+        let lanes = futures_util::future::join_all(lanes);
+        tokio::pin!(lanes);
+        if let Some(limit) = self.tests.rules.global_timeout {
+            tokio::select! {
+                _ = &mut lanes => return,
+                () = tokio::time::sleep(limit) => {
+                    let reason = format!("its time of {} s is over", limit.as_secs_f64());
+                    self.brake.halt(Halt::OutOfTime, &reason, self.record);
+                }
+            }
+        }
+        lanes.await;
     }
 
     fn failed(&self, cell: &Cell, stage: &str, failure: &Failure) {
@@ -86,48 +123,86 @@ impl Conductor<'_> {
     }
 
     async fn cell(&self, cell: &Cell, request: &ImageRequest) {
-        let mut cancelled = self.cancelled.clone();
+        let mut stop = self.stop.clone();
         let image = tokio::select! {
             image = self.images.get(request, self.record) => image,
-            _ = cancelled.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => return,
         };
         let image = match image {
             Ok(image) => image,
             Err(failure) => return self.failed(cell, "image", &failure),
         };
-        let held = match self.supply.machine(cell, &image).await {
-            Ok(Some(held)) => held,
-            Ok(None) => return,
-            Err(failure) => return self.failed(cell, "host", &failure),
-        };
-        let aftermath = self.work(cell, &held).await;
-        self.leave(held, aftermath).await;
+        let stress = self.tests.stress.map(|time| Instant::now() + time);
+        let work = Work::new(self.tasks_of(cell), self.tests.rules.retries, self.groups.clone(), stress);
+        let lanes = (0..self.tests.machines.max(1)).map(|number| self.lane(cell, &image, &work, number));
+        futures_util::future::join_all(lanes).await;
     }
 
-    /// Artifacts, then every package.
-    async fn work(&self, cell: &Cell, held: &Held) -> Aftermath {
-        let mut built = self.built.clone();
-        let mut cancelled = self.cancelled.clone();
+    /// One machine after another, until the work of the cell is over.
+    async fn lane(&self, cell: &Cell, image: &LocalImage, work: &Work, number: u32) {
+        while !work.is_over() && !self.stopped() {
+            let held = match self.supply.machine(cell, image).await {
+                Ok(Some(held)) => held,
+                Ok(None) => return,
+                Err(failure) if number > 0 => {
+                    let message = format!("{} machines instead of more: {}", number, failure.one_line());
+                    return self.record.emit(Event::Warning { subject: cell.id.to_string(), message });
+                }
+                Err(failure) => return self.failed(cell, "host", &failure),
+            };
+            if number > 0 && work.is_over() {
+                return self.leave(held, Aftermath::Healthy).await;
+            }
+            let served = self.serve(cell, &held, work).await;
+            self.leave(held, served.aftermath).await;
+            if !served.goes_on {
+                return;
+            }
+        }
+    }
+
+    fn tasks_of(&self, cell: &Cell) -> Vec<Task> {
+        let planned = self.plan.cells.iter().find(|(id, _)| *id == cell.id);
+        let shards = planned.map(|(_, shards)| shards.as_slice()).unwrap_or_default();
+        let names = self.plan.names(shards);
+        names.zip(shards).map(|(package, shard)| Task::whole(package, shard.expected)).collect()
+    }
+
+    fn stopped(&self) -> bool {
+        *self.cancelled.borrow() || self.brake.is_on()
+    }
+
+    /// Artifacts, then the work of the cell as far as this machine gets.
+    async fn serve(&self, cell: &Cell, held: &Held, work: &Work) -> Served {
+        let (mut built, mut stop) = (self.built.clone(), self.stop.clone());
+        let ends = |aftermath| Served { aftermath, goes_on: false };
         let artifacts = tokio::select! {
             built = built.wait_for(|all| all.contains_key(&cell.id.arch)) => {
                 built.ok().and_then(|all| all.get(&cell.id.arch).cloned().flatten())
             }
-            _ = cancelled.wait_for(|stop| *stop) => None,
+            _ = stop.wait_for(|stop| *stop) => None,
         };
-        let Some(artifacts) = artifacts else { return Aftermath::Healthy };
+        let Some(artifacts) = artifacts else { return ends(Aftermath::Healthy) };
         let Some(_processors) = self.supply.capacity.processors(cell.vcpu).await else {
-            return Aftermath::Healthy;
+            return ends(Aftermath::Healthy);
         };
         let root = format!("{}{}", held.guest.connection.prefix(), self.tests.layout);
         let shipped = tokio::select! {
             shipped = self.ship(cell, held, &artifacts, &root) => shipped,
             // What was sent so far is not published: the guest is as before.
-            _ = cancelled.wait_for(|stop| *stop) => return Aftermath::Healthy,
+            _ = stop.wait_for(|stop| *stop) => return ends(Aftermath::Healthy),
         };
         if !shipped {
-            return Aftermath::Doubtful;
+            return ends(Aftermath::Doubtful);
         }
-        self.packages(held, &artifacts.packages, root).await
+        let prepared = tokio::select! {
+            prepared = self.prepare(cell, held, &root) => prepared,
+            _ = stop.wait_for(|stop| *stop) => return ends(Aftermath::Doubtful),
+        };
+        if !prepared {
+            return ends(Aftermath::Doubtful);
+        }
+        Served { aftermath: self.tasks(held, &artifacts.packages, root, work).await, goes_on: true }
     }
 
     async fn ship(&self, cell: &Cell, held: &Held, artifacts: &ArtifactSet, root: &str) -> bool {
@@ -154,32 +229,137 @@ impl Conductor<'_> {
         }
     }
 
-    async fn packages(&self, held: &Held, packages: &[TestPackage], root: String) -> Aftermath {
+    /// Makes the guest what the component wants it to be; whether it is.
+    async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> bool {
+        let steps = &self.tests.preparation;
+        if steps.is_empty() {
+            return true;
+        }
+        let preparing = prepare::prepare(steps, cell.id.arch, held.guest.connection.as_ref(), root);
+        let failure = match timeout(PREPARATION, preparing).await {
+            Ok(Ok(prepared)) => {
+                let (machine, last) =
+                    (held.record.id.clone(), prepared.steps.last().map(|step| step.name.clone()));
+                let (steps, failed) = (prepared.steps, prepared.failed.clone());
+                self.record.emit(Event::GuestPrepared { machine, cell: cell.id.clone(), steps, failed });
+                let Some(why) = prepared.failed else { return true };
+                Failure::new(Kind::Infrastructure, format!("`{}`", last.unwrap_or_default())).caused_by(why)
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::new(Kind::Infrastructure, format!("not done in {} s", PREPARATION.as_secs())),
+        };
+        self.failed(cell, "prepare", &failure);
+        false
+    }
+
+    /// One task after another, until all is over or the machine cannot be trusted any more, its kernel watched.
+    async fn tasks(&self, held: &Held, packages: &[TestPackage], root: String, work: &Work) -> Aftermath {
+        let rules = &self.tests.rules;
         let lane = Lane {
             guest: &held.guest,
             root,
             words: &self.tests.words,
             filters: &self.tests.filters,
             count: self.tests.count,
+            watch: Watch { slow: rules.slow, test: rules.test_timeout, silence: rules.no_output_timeout },
+            work,
+            brake: self.brake,
             record: self.record,
             hypervisor: self.world.hypervisor.as_ref(),
             deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
+            allowed: &self.tests.allowed,
+            timeline: Mutex::default(),
+            tainted: AtomicBool::new(false),
         };
-        let mut worst = Aftermath::Healthy;
-        let planned = self.plan.order(&held.guest.cell);
-        for package in planned.filter_map(|name| packages.iter().find(|package| package.name == name)) {
-            if *self.cancelled.borrow() {
-                break;
-            }
+        let (done, left) = watch::channel(None);
+        let working = async {
+            let aftermath = self.one_after_another(&lane, packages, work).await;
+            done.send_replace(Some(aftermath));
+            aftermath
+        };
+        let (aftermath, ()) = tokio::join!(working, lane.watch_kernel(left));
+        match aftermath {
+            // It may have complained after the last test ended.
+            Aftermath::Healthy if lane.tainted.load(Ordering::Relaxed) => Aftermath::Doubtful,
+            aftermath => aftermath,
+        }
+    }
+
+    async fn one_after_another(&self, lane: &Lane<'_>, packages: &[TestPackage], work: &Work) -> Aftermath {
+        if (self.tests.machines > 1 || self.tests.partition.is_some())
+            && work.split(async |whole| self.split(lane, packages, whole).await).await.is_err()
+        {
+            return Aftermath::Lost;
+        }
+        let mut stop = self.stop.clone();
+        while !self.stopped() {
+            let next = tokio::select! {
+                next = work.next() => next,
+                _ = stop.wait_for(|stop| *stop) => None,
+            };
+            let Some(taken) = next else { break };
+            let (task, number) = (&taken.task, taken.number);
+            let Some(package) = packages.iter().find(|package| package.name == task.package) else {
+                work.dropped();
+                continue;
+            };
             let limit = self.tests.limits.get(&package.name).copied().unwrap_or(Duration::from_secs(600));
-            match lane.package(package, limit).await {
+            match lane.execute(task, number, package, limit).await {
                 Aftermath::Healthy => {}
-                Aftermath::Doubtful => worst = Aftermath::Doubtful,
-                Aftermath::Lost => return Aftermath::Lost,
+                worse => return worse,
             }
         }
-        worst
+        Aftermath::Healthy
+    }
+
+    /// Asks each package for its tests, takes those of this part, and splits them for the machines of the cell. A package
+    /// that does not list its tests stays whole.
+    ///
+    /// # Errors
+    /// The machine does not answer.
+    async fn split(
+        &self,
+        lane: &Lane<'_>,
+        packages: &[TestPackage],
+        whole: Vec<Task>,
+    ) -> std::result::Result<Vec<Task>, ()> {
+        let cell = &lane.guest.cell;
+        let (mut tasks, mut listed) = (Vec::new(), Vec::new());
+        for task in whole {
+            let Some(package) = packages.iter().find(|package| package.name == task.package) else {
+                continue;
+            };
+            let tests = match lane.list(package).await {
+                Listed::Tests(tests) => tests,
+                Listed::Refused => {
+                    // It cannot be taken apart: the whole of it belongs to one part.
+                    let whole = vec![package.name.clone()];
+                    let ours =
+                        self.tests.partition.is_none_or(|p| !p.of(cell, &package.name, whole).is_empty());
+                    match ours {
+                        true => tasks.push(task),
+                        false => lane.tell_tests(&package.name, Vec::new()),
+                    }
+                    continue;
+                }
+                Listed::Unanswered => return Err(()),
+            };
+            let tests = match &self.tests.partition {
+                Some(partition) => partition.of(cell, &package.name, tests),
+                None => tests,
+            };
+            lane.tell_tests(&package.name, tests.clone());
+            listed.push((task.package, tests));
+        }
+        let known = |package: &str, test: &str| self.tests.durations.of_test(cell, package, test);
+        for part in plan::split(listed, known, self.tests.machines) {
+            let expected = Some(part.expected);
+            tasks.extend(
+                Task::parts(&part.package, part.tests).into_iter().map(|task| Task { expected, ..task }),
+            );
+        }
+        Ok(tasks)
     }
 
     /// Collects what the machine leaves, then lets it stay or takes it away.
@@ -190,11 +370,8 @@ impl Conductor<'_> {
         held.guest.connection.close().await;
         let id = &held.record.id;
         console::keep(&held.guest.console, &self.supply.consoles.join(id), id, self.record);
-        if aftermath == Aftermath::Healthy && self.afterwards == Afterwards::Keep {
-            self.supply.release(held);
-        } else {
-            self.supply.discard(held).await;
-        }
+        let good = aftermath == Aftermath::Healthy;
+        self.supply.leave(held, if good { Condition::Good } else { Condition::Doubtful }).await;
     }
 
     async fn keep_kernel_log(&self, held: &Held) {

@@ -5,6 +5,8 @@
 //! test's name. Here the elements are checked and the first ones matched against top-level names; the text
 //! itself goes to the binary as it was typed.
 
+mod only;
+
 use std::collections::BTreeMap;
 
 use kmt_reporters::event::CellId;

@@ -19,7 +19,7 @@ use cutter::{Cutter, Piece, Unmarker};
 use frame::Frame;
 
 /// Which language a test binary speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Framing {
     /// Go 1.20 and later: run with `-test.v=test2json`.
     Test2json,
@@ -54,6 +54,16 @@ pub enum Item {
     /// A test began.
     Started {
         /// Full name, subtests with `/`.
+        test: String,
+    },
+    /// A test waits for its turn to run beside others.
+    Paused {
+        /// Full name.
+        test: String,
+    },
+    /// A test that waited goes on; also said of tests that did not wait.
+    Resumed {
+        /// Full name.
         test: String,
     },
     /// Bytes of output: a line with its newline, or a piece of a very long one.
@@ -321,8 +331,17 @@ impl Parser {
                 if self.sequential.as_deref() == Some(*name) {
                     self.sequential = None;
                 }
+                if self.running.contains_key(*name) {
+                    out.push(Item::Paused { test: (*name).to_owned() });
+                }
             }
-            Frame::Cont(name) | Frame::Name(name) => self.turn_to(name, out),
+            Frame::Cont(name) => {
+                self.turn_to(name, out);
+                if self.running.contains_key(*name) {
+                    out.push(Item::Resumed { test: (*name).to_owned() });
+                }
+            }
+            Frame::Name(name) => self.turn_to(name, out),
             Frame::Note(name) => {
                 self.turn_to(name, out);
                 return false;

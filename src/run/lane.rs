@@ -1,24 +1,40 @@
-//! One guest at work: packages one after another, each followed to an end that is accounted for.
+//! One guest at work: one execution of a test binary after another, each followed to an end that is accounted for.
+//!
+//! Watches as it reads: a test that does not get on, a binary that says nothing, a package or a run whose time is over, a
+//! machine that went away. How an execution ended is judged in `ending`.
 
+mod ending;
+mod kernel;
+mod listing;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kmt_reporters::event::{Event, EventSink as _, LossEvidence, ShardEnd, TestResult};
+use kmt_reporters::event::{CellId, Event, EventSink as _, TestResult};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::brake::{Brake, Halt};
 use super::filter::{Filters, TestFilters};
 use super::formats::{Reader, Speech};
-use super::script::{END, Piece, RUN, Said, ShardOrder, Splitter};
+use super::script::{END, Listing, Piece, RUN, Said, ShardOrder, Splitter};
+use super::task::Task;
+use super::timeline::Timeline;
 use super::tracker::Tracker;
 use super::words::PackageWords;
+use super::work::Work;
 use crate::artifact::TestPackage;
 use crate::external::hypervisor::{DomainState, Hypervisor};
 use crate::external::transport::RemoteStream;
 use crate::machine::console::ConsoleTap;
 use crate::machine::{Deadlines, Guest};
 use crate::record::{PackageFiles, Record};
+pub use kernel::Allowed;
+pub use listing::Listed;
 
-/// What every package of a lane has in common.
+/// What every execution of a lane has in common.
 pub struct Lane<'a> {
     /// The guest.
     pub guest: &'a Guest,
@@ -30,6 +46,12 @@ pub struct Lane<'a> {
     pub filters: &'a TestFilters,
     /// `--count`.
     pub count: u32,
+    /// When a test is slow or stuck.
+    pub watch: Watch,
+    /// The work of its cell.
+    pub work: &'a Work,
+    /// Stops the run by its own rules.
+    pub brake: &'a Brake,
     /// Takes the facts.
     pub record: &'a Record,
     /// Says whether the machine lives.
@@ -38,9 +60,37 @@ pub struct Lane<'a> {
     pub deadlines: Deadlines,
     /// Turns true when the run is cancelled.
     pub cancelled: watch::Receiver<bool>,
+    /// Complaints of the kernel that are allowed.
+    pub allowed: &'a [Allowed],
+    /// Which tests ran when.
+    pub timeline: Mutex<Timeline>,
+    /// Whether the kernel complained so that it cannot be trusted any more.
+    pub tainted: AtomicBool,
 }
 
-/// What a package left of its machine.
+/// How long the newline of a line that may be the script's is waited on for what follows it.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// When a test is slow, and when it is stuck.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// After how long a test is said to be slow.
+    pub slow: Duration,
+    /// Longest time a test may run by itself.
+    pub test: Option<Duration>,
+    /// Longest time a binary may say nothing.
+    pub silence: Option<Duration>,
+}
+
+impl Watch {
+    /// How often to look.
+    fn tick(&self) -> Duration {
+        let shortest = [Some(self.slow), self.test, self.silence].into_iter().flatten().min();
+        (shortest.unwrap_or(self.slow) / 8).clamp(Duration::from_millis(10), Duration::from_secs(1))
+    }
+}
+
+/// What an execution left of its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aftermath {
     /// It can be used again.
@@ -52,6 +102,7 @@ pub enum Aftermath {
 }
 
 /// What ended the reading of a stream.
+#[derive(Debug)]
 enum Ended {
     Exited {
         status: i32,
@@ -59,8 +110,18 @@ enum Ended {
     },
     Refused(String),
     Closed,
-    /// Its time was over; whether it could be ended.
+    /// The time of its package was over; whether it could be ended.
     Deadline {
+        ended: bool,
+    },
+    /// These tests did not get on, and why that is known; whether it could be ended.
+    Stuck {
+        tests: Vec<String>,
+        why: String,
+        ended: bool,
+    },
+    /// The time of the run was over; whether it could be ended.
+    OutOfTime {
         ended: bool,
     },
     /// We were told to stop; whether it could be ended.
@@ -70,67 +131,102 @@ enum Ended {
     MachineDied,
 }
 
-struct Shard<'a> {
+impl Ended {
+    /// What the brake wants of what runs.
+    fn halted(brake: &Brake) -> Ended {
+        match *brake.halted().borrow() {
+            Halt::OutOfTime => Ended::OutOfTime { ended: false },
+            Halt::No | Halt::Enough => Ended::Cancelled { ended: false },
+        }
+    }
+}
+
+/// One execution.
+struct Execution<'a> {
     package: &'a TestPackage,
+    number: u32,
     nonce: String,
     pidfile: String,
     begun: Instant,
+    heard: Instant,
     files: PackageFiles,
     tracker: Tracker,
     parser: Reader,
     splitter: Splitter,
     listing: Option<Vec<u8>>,
+    chosen: Option<BTreeSet<String>>,
     tap: ConsoleTap,
+    buffer: Vec<u8>,
     ended: Option<Ended>,
 }
 
 impl Lane<'_> {
-    /// Runs one package to an end.
-    pub async fn package(&self, package: &TestPackage, limit: Duration) -> Aftermath {
-        let cell = self.guest.cell.clone();
+    /// Executes a task, as the execution of its package with this number, to an end; what follows from it is in the work of
+    /// the cell then.
+    pub async fn execute(
+        &self,
+        task: &Task,
+        number: u32,
+        package: &TestPackage,
+        limit: Duration,
+    ) -> Aftermath {
         self.record.emit(Event::ShardStarted {
-            cell: cell.clone(),
+            cell: self.cell().clone(),
             package: package.name.clone(),
             machine: self.guest.machine.clone(),
-            attempt: 1,
+            attempt: number,
         });
         let nonce = uuid::Uuid::new_v4().simple().to_string();
-        let mut shard = Shard {
+        let mut execution = Execution {
             package,
+            number,
             pidfile: format!("{}/run/kmt/{nonce}.pid", self.guest.connection.prefix()),
             begun: Instant::now(),
-            files: self.record.package_files(&cell, &package.name, 1),
-            tracker: Tracker::new(cell, package.name.clone(), 1),
+            heard: Instant::now(),
+            files: self.record.package_files(self.cell(), &package.name, number),
+            tracker: Tracker::new(self.cell().clone(), package.name.clone(), number),
             parser: package.speech.reader(),
             splitter: Splitter::new(&nonce),
-            listing: package.speech.is_go().then(Vec::new),
+            listing: (task.tests.is_none() && package.speech.is_go()).then(Vec::new),
+            chosen: task.tests.clone(),
             tap: ConsoleTap::from_end(&self.guest.console),
+            buffer: vec![0; 64 * 1024],
             nonce,
             ended: None,
         };
-        let order = self.order(&shard).stdin();
+        let order = self.order(&execution, task).stdin();
+        let limit = limit.saturating_sub(task.spent);
         let ended = match self.guest.connection.stream(&["sh", "-c", RUN], order).await {
-            Ok(mut stream) => self.follow(&mut shard, stream.as_mut(), limit).await,
+            Ok(mut stream) => self.follow(&mut execution, stream.as_mut(), limit).await,
             Err(_) => Ended::Closed,
         };
-        self.conclude(shard, ended).await
+        self.conclude(execution, task, ended).await
+    }
+
+    fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cell(&self) -> &CellId {
+        &self.guest.cell
     }
 
     fn filters_of(&self, package: &TestPackage) -> &Filters {
-        self.filters.of(&self.guest.cell, &package.name)
+        self.filters.of(self.cell(), &package.name)
     }
 
     /// Arguments of the binary, but for those that everybody asked for.
-    fn args_of(&self, shard: &Shard<'_>) -> Vec<String> {
-        let framing = match shard.package.speech {
+    fn args_of(&self, execution: &Execution<'_>, task: &Task) -> Vec<String> {
+        let framing = match execution.package.speech {
             Speech::Go(framing) => framing,
-            Speech::Gtest if self.count != 1 => return vec![format!("--gtest_repeat={}", self.count)],
-            Speech::Gtest | Speech::Libtest | Speech::Tap => return Vec::new(),
+            other => return other.chosen(task.tests.as_ref(), self.count),
         };
         let mut args = vec![framing.argument().to_owned()];
         let mut flag = |name: &str, value: &str| args.push(format!("-test.{name}={value}"));
-        let filters = self.filters_of(shard.package);
-        if !filters.run.as_str().is_empty() {
+        let filters = self.filters_of(execution.package);
+        if let Some(tests) = &task.tests {
+            flag("run", &filters.run.only(tests.iter().map(String::as_str)));
+        } else if !filters.run.as_str().is_empty() {
             flag("run", filters.run.as_str());
         }
         if let Some(skip) = &filters.skip {
@@ -144,60 +240,109 @@ impl Lane<'_> {
         args
     }
 
-    fn order(&self, shard: &Shard<'_>) -> ShardOrder {
-        let words = self.words.of(&self.guest.cell, &shard.package.name);
-        let mut args = self.args_of(shard);
+    fn order(&self, execution: &Execution<'_>, task: &Task) -> ShardOrder {
+        let words = self.words.of(self.cell(), &execution.package.name);
+        let mut args = self.args_of(execution, task);
         args.extend(words.args.iter().cloned());
-        let filters = self.filters_of(shard.package);
+        let filters = self.filters_of(execution.package);
         ShardOrder {
-            nonce: shard.nonce.clone(),
-            pidfile: shard.pidfile.clone(),
-            folder: format!("{}/{}", self.root, shard.package.workdir),
-            binary: format!("{}/{}", self.root, shard.package.binary),
-            list: shard.package.speech.is_go().then(|| filters.run.list_pattern().to_owned()),
-            env: words.env_below(&self.root, self.guest.cell.arch),
+            nonce: execution.nonce.clone(),
+            pidfile: execution.pidfile.clone(),
+            folder: format!("{}/{}", self.root, execution.package.workdir),
+            binary: format!("{}/{}", self.root, execution.package.binary),
+            list: match task.tests {
+                None if execution.package.speech.is_go() => {
+                    Listing::First(filters.run.list_pattern().to_owned())
+                }
+                _ => Listing::No,
+            },
+            env: words.env_below(&self.root, self.cell().arch),
             args,
         }
     }
 
     /// Reads until the binary, its time, its machine or our patience ends.
-    async fn follow(&self, shard: &mut Shard<'_>, stream: &mut dyn RemoteStream, limit: Duration) -> Ended {
-        let mut cancelled = self.cancelled.clone();
-        let deadline = shard.begun + limit;
-        let first = tokio::select! {
-            ended = self.drain(shard, stream) => ended,
-            () = tokio::time::sleep_until(deadline) => Ended::Deadline { ended: false },
-            _ = cancelled.wait_for(|stop| *stop) => Ended::Cancelled { ended: false },
-            () = self.machine_death() => Ended::MachineDied,
+    async fn follow(
+        &self,
+        execution: &mut Execution<'_>,
+        stream: &mut dyn RemoteStream,
+        limit: Duration,
+    ) -> Ended {
+        let (mut cancelled, mut halted) = (self.cancelled.clone(), self.brake.halted());
+        let deadline = execution.begun + limit;
+        let (death, tick) = (self.machine_death(), self.watch.tick());
+        tokio::pin!(death);
+        let first = loop {
+            tokio::select! {
+                ended = self.drain(execution, stream) => break ended,
+                () = tokio::time::sleep_until(deadline) => break Ended::Deadline { ended: false },
+                () = sleep(tick) => if let Some(stuck) = self.look(execution) { break stuck },
+                _ = cancelled.wait_for(|stop| *stop) => break Ended::Cancelled { ended: false },
+                _ = halted.wait_for(|halt| *halt != Halt::No) => break Ended::halted(self.brake),
+                () = &mut death => break Ended::MachineDied,
+            }
         };
         match first {
-            Ended::Deadline { .. } => self.cut_short(shard, stream).await,
             Ended::Cancelled { .. } => {
-                self.signal("KILL", &shard.pidfile).await;
-                let dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
+                self.signal("KILL", &execution.pidfile).await;
+                let dying = timeout(self.deadlines.grace, self.drain(execution, stream)).await;
                 Ended::Cancelled { ended: matches!(dying, Ok(Ended::Exited { .. })) }
             }
             Ended::MachineDied => {
                 // What was sent before it died may still be on its way.
-                let _ = timeout(Duration::from_secs(1), self.drain(shard, stream)).await;
+                let _ = timeout(Duration::from_secs(1), self.drain(execution, stream)).await;
                 Ended::MachineDied
+            }
+            Ended::Deadline { .. } | Ended::OutOfTime { .. } | Ended::Stuck { .. } => {
+                self.cut_short(first, execution, stream).await
             }
             other => other,
         }
     }
 
-    /// Ends a binary whose time is over: first so that it tells where it is, then for good.
-    async fn cut_short(&self, shard: &mut Shard<'_>, stream: &mut dyn RemoteStream) -> Ended {
-        let mut answered = self.signal("QUIT", &shard.pidfile).await;
-        let mut dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
-        if dying.is_err() {
-            answered = self.signal("KILL", &shard.pidfile).await;
-            dying = timeout(self.deadlines.grace, self.drain(shard, stream)).await;
+    /// Looks for tests that are slow, and for those that do not get on.
+    fn look(&self, execution: &mut Execution<'_>) -> Option<Ended> {
+        let now = execution.begun.elapsed();
+        let slow = execution.tracker.slow(now, self.watch.slow);
+        slow.into_iter().for_each(|event| self.record.emit(event));
+        if let Some(limit) = self.watch.test {
+            let late = execution.tracker.overdue(now, limit);
+            if !late.is_empty() {
+                let tests = late.into_iter().map(|(test, _)| test).collect();
+                let why = format!("still running after {}, the limit of a test", whole_seconds(limit));
+                return Some(Ended::Stuck { tests, why, ended: false });
+            }
         }
-        match dying {
-            Ok(Ended::Exited { .. }) => Ended::Deadline { ended: true },
-            _ if answered => Ended::Deadline { ended: false },
-            _ => Ended::Closed,
+        let limit = self.watch.silence.filter(|limit| execution.heard.elapsed() >= *limit)?;
+        let tests =
+            execution.tracker.overdue(now, Duration::ZERO).into_iter().map(|(test, _)| test).collect();
+        Some(Ended::Stuck { tests, why: format!("no output for {}", whole_seconds(limit)), ended: false })
+    }
+
+    /// Ends a binary: first so that it tells where it is, then for good.
+    async fn cut_short(
+        &self,
+        why: Ended,
+        execution: &mut Execution<'_>,
+        stream: &mut dyn RemoteStream,
+    ) -> Ended {
+        if let Ended::Stuck { tests, .. } = &why
+            && let Some(test) = tests.first()
+        {
+            execution.tracker.all_output_to(test);
+        }
+        let mut answered = self.signal("QUIT", &execution.pidfile).await;
+        let mut dying = timeout(self.deadlines.grace, self.drain(execution, stream)).await;
+        if dying.is_err() {
+            answered = self.signal("KILL", &execution.pidfile).await;
+            dying = timeout(self.deadlines.grace, self.drain(execution, stream)).await;
+        }
+        let ended = matches!(dying, Ok(Ended::Exited { .. }));
+        match why {
+            _ if !ended && !answered => Ended::Closed,
+            Ended::Stuck { tests, why, .. } => Ended::Stuck { tests, why, ended },
+            Ended::OutOfTime { .. } => Ended::OutOfTime { ended },
+            _ => Ended::Deadline { ended },
         }
     }
 
@@ -220,198 +365,104 @@ impl Lane<'_> {
     }
 
     /// Reads until the script says how it ended, or the stream ends without a word.
-    async fn drain(&self, shard: &mut Shard<'_>, stream: &mut dyn RemoteStream) -> Ended {
-        let mut buffer = vec![0u8; 64 * 1024];
-        while shard.ended.is_none() {
-            match stream.read(&mut buffer).await {
+    async fn drain(&self, execution: &mut Execution<'_>, stream: &mut dyn RemoteStream) -> Ended {
+        while execution.ended.is_none() {
+            let lingers = execution.listing.is_none() && execution.splitter.lingers();
+            let patience = if lingers { LINGER } else { Duration::MAX };
+            let Ok(read) = timeout(patience, stream.read(&mut execution.buffer)).await else {
+                // A test that begins is known at once, not when it first says something.
+                if let Some(newline) = execution.splitter.linger() {
+                    self.output(execution, &newline);
+                }
+                continue;
+            };
+            match read {
                 Ok(0) | Err(_) => return Ended::Closed,
                 Ok(count) => {
-                    let pieces = shard.splitter.feed(&buffer[..count]);
+                    execution.heard = Instant::now();
+                    let pieces = execution.splitter.feed(&execution.buffer[..count]);
                     for piece in pieces {
-                        self.piece(shard, piece);
+                        self.piece(execution, piece);
                     }
                 }
             }
         }
-        shard.ended.take().unwrap_or(Ended::Closed)
+        execution.ended.take().unwrap_or(Ended::Closed)
     }
 
-    fn piece(&self, shard: &mut Shard<'_>, piece: Piece) {
-        match (piece, &mut shard.listing) {
+    fn piece(&self, execution: &mut Execution<'_>, piece: Piece) {
+        match (piece, &mut execution.listing) {
             (Piece::Output(bytes), Some(listing)) => listing.extend_from_slice(&bytes),
-            (Piece::Output(bytes), None) => self.output(shard, &bytes),
-            (Piece::Said(Said::Listed(status)), _) => self.listed(shard, status),
+            (Piece::Output(bytes), None) => self.output(execution, &bytes),
+            (Piece::Said(Said::Listed(status)), _) => self.listed(execution, status),
             (Piece::Said(Said::Exited(status, leaked)), _) => {
-                shard.ended = Some(Ended::Exited { status, leaked })
+                execution.ended = Some(Ended::Exited { status, leaked })
             }
-            (Piece::Said(Said::Refused(what)), _) => shard.ended = Some(Ended::Refused(what)),
+            (Piece::Said(Said::Refused(what)), _) => execution.ended = Some(Ended::Refused(what)),
         }
     }
 
-    fn listed(&self, shard: &mut Shard<'_>, status: i32) {
-        let listing = shard.listing.take().unwrap_or_default();
+    fn listed(&self, execution: &mut Execution<'_>, status: i32) {
+        let listing = execution.listing.take().unwrap_or_default();
         if status != 0 {
             // It says at the real run why; its own words belong to its output.
-            shard.files.raw(&listing);
+            execution.files.raw(&listing);
             let message = format!(
                 "{}: its list of tests failed with status {status}, so one that never starts will not be missed",
-                shard.package.name
+                execution.package.name
             );
             self.record.emit(Event::Warning { subject: self.guest.cell.to_string(), message });
             return;
         }
-        let text = String::from_utf8_lossy(&listing);
-        let named =
-            |name: &&str| name.starts_with("Test") || name.starts_with("Example") || name.starts_with("Fuzz");
-        let filters = self.filters_of(shard.package);
-        let chosen = |name: &&str| {
-            let dropped = filters.skip.as_ref().is_some_and(|skip| skip.drops_top_level(name));
-            filters.run.selects_top_level(name) && !dropped
-        };
-        let tests = text.lines().map(str::trim).filter(named).filter(chosen).map(str::to_owned).collect();
-        let cell = self.guest.cell.clone();
-        self.record.emit(Event::TestsListed { cell, package: shard.package.name.clone(), tests });
+        let tests = self.chosen_of(execution.package, &listing);
+        execution.chosen = Some(tests.iter().cloned().collect());
+        self.tell_tests(&execution.package.name, tests);
     }
 
-    fn output(&self, shard: &mut Shard<'_>, bytes: &[u8]) {
-        shard.files.raw(bytes);
+    fn output(&self, execution: &mut Execution<'_>, bytes: &[u8]) {
+        execution.files.raw(bytes);
         let mut items = Vec::new();
-        shard.parser.feed(bytes, &mut items);
-        self.items(shard, items);
+        execution.parser.feed(bytes, &mut items);
+        self.items(execution, items);
     }
 
-    fn items(&self, shard: &mut Shard<'_>, items: Vec<super::gotest::Item>) {
+    fn items(&self, execution: &mut Execution<'_>, items: Vec<super::gotest::Item>) {
         let mut events = Vec::new();
-        let now = shard.begun.elapsed();
+        let now = execution.begun.elapsed();
         for item in items {
-            shard.tracker.take(item, now, &mut shard.files, &mut events);
+            execution.tracker.take(item, now, &mut execution.files, &mut events);
         }
-        events.into_iter().for_each(|event| self.record.emit(event));
-    }
-
-    /// Says how the package ended, and what that means for tests that still ran.
-    async fn conclude(&self, mut shard: Shard<'_>, ended: Ended) -> Aftermath {
-        let rest = shard.splitter.rest();
-        if shard.listing.is_none() && !rest.is_empty() {
-            self.output(&mut shard, &rest);
+        for event in events {
+            self.note(&event);
+            let failed = match &event {
+                Event::TestFinished { test, result: TestResult::Fail, .. } if !test.contains('/') => {
+                    let raced = execution.tracker.tallies().get(test).is_some_and(|tally| tally.raced);
+                    !self.work.has_another(&execution.package.name, test, raced)
+                }
+                _ => false,
+            };
+            self.record.emit(event);
+            self.brake.failed(u32::from(failed), self.record);
         }
-        let mut items = Vec::new();
-        shard.parser.finish(&mut items);
-        self.items(&mut shard, items);
-        let (end, status, leaked, aftermath) = self.ending(&mut shard, ended).await;
-        if let Some((result, message)) = verdict(end, status, shard.begun.elapsed()) {
-            self.close(&mut shard, result, &message);
-        }
-        self.record.emit(Event::ShardFinished {
-            cell: self.guest.cell.clone(),
-            package: shard.package.name.clone(),
-            attempt: 1,
-            end,
-            status,
-            duration_ms: u64::try_from(shard.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            leaked,
-            output: shard.files.whole(),
-        });
-        aftermath
-    }
-
-    /// What an end means for the package and for the machine; a machine that went away is told of.
-    async fn ending(&self, shard: &mut Shard<'_>, ended: Ended) -> (ShardEnd, Option<i32>, bool, Aftermath) {
-        match ended {
-            Ended::Exited { status, leaked } if status > 128 => {
-                (ShardEnd::Signalled, Some(status - 128), leaked, Aftermath::Healthy)
-            }
-            Ended::Exited { status, leaked } => {
-                (ShardEnd::Exited, Some(shard.parser.status(status)), leaked, Aftermath::Healthy)
-            }
-            Ended::Refused(what) => {
-                let message = format!("{}: the guest has no {what} to run", shard.package.name);
-                self.record.emit(Event::Warning { subject: self.guest.machine.clone(), message });
-                (ShardEnd::NotStarted, None, false, Aftermath::Healthy)
-            }
-            Ended::Deadline { ended } => (ShardEnd::TimedOut, None, false, aftermath(ended)),
-            Ended::Cancelled { ended } => (ShardEnd::Cancelled, None, false, aftermath(ended)),
-            Ended::Closed | Ended::MachineDied => {
-                let evidence = self.lost(shard).await;
-                self.close(shard, lost_as(evidence), lost_because(evidence));
-                (ShardEnd::MachineLost, None, false, Aftermath::Lost)
-            }
-        }
-    }
-
-    fn close(&self, shard: &mut Shard<'_>, result: TestResult, message: &str) {
-        let mut events = Vec::new();
-        shard.tracker.close(result, message, shard.begun.elapsed(), &mut shard.files, &mut events);
-        events.into_iter().for_each(|event| self.record.emit(event));
-    }
-
-    /// Waits for late console output, then says what is known of a machine that went away.
-    async fn lost(&self, shard: &mut Shard<'_>) -> LossEvidence {
-        let patience = Instant::now() + self.deadlines.late;
-        let mut gone = false;
-        while Instant::now() < patience && !(gone && shard.tap.panic().is_some()) {
-            shard.tap.lines();
-            gone =
-                matches!(self.hypervisor.state(&self.guest.domain).await, Ok(None | Some(DomainState::Off)));
-            if gone && shard.tap.panic().is_none() {
-                sleep(Duration::from_millis(300)).await;
-                shard.tap.lines();
-                break;
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        let seen = match (shard.tap.panic(), gone) {
-            (Some(_), _) => LossEvidence::Panic,
-            (None, true) => LossEvidence::QemuGone,
-            (None, false) => LossEvidence::Silent,
-        };
-        self.record.emit(Event::MachineLost {
-            machine: self.guest.machine.clone(),
-            cell: self.guest.cell.clone(),
-            seen,
-            excerpt: shard.tap.excerpt(),
-        });
-        seen
     }
 }
 
-/// A guest whose processes could be ended is as good as before.
-fn aftermath(ended: bool) -> Aftermath {
-    if ended { Aftermath::Healthy } else { Aftermath::Doubtful }
-}
-
-/// What the end of a binary means for tests that still ran.
-fn verdict(end: ShardEnd, status: Option<i32>, elapsed: Duration) -> Option<(TestResult, String)> {
-    Some(match (end, status) {
-        (ShardEnd::TimedOut, _) => (
-            TestResult::TimedOut,
-            format!("still running after {} s, the package's limit", elapsed.as_secs()),
-        ),
-        (ShardEnd::Exited, Some(0)) => {
-            (TestResult::Unfinished, "the binary ended with status 0 while it ran".to_owned())
+impl Lane<'_> {
+    /// Remembers who ran when.
+    fn note(&self, event: &Event) {
+        match event {
+            Event::TestStarted { test, .. } => self.timeline().started(test, Instant::now()),
+            Event::TestFinished { test, .. } => self.timeline().finished(test, Instant::now()),
+            _ => {}
         }
-        (ShardEnd::Exited, Some(code)) => {
-            (TestResult::Crashed, format!("the binary ended with status {code} while it ran"))
-        }
-        (ShardEnd::Signalled, Some(signal)) => {
-            (TestResult::Crashed, format!("the binary was killed by signal {signal} while it ran"))
-        }
-        (ShardEnd::Cancelled, _) => (TestResult::NotRun, "the run was cancelled".to_owned()),
-        _ => return None,
-    })
-}
-
-fn lost_as(evidence: LossEvidence) -> TestResult {
-    match evidence {
-        LossEvidence::Panic => TestResult::Crashed,
-        LossEvidence::QemuGone | LossEvidence::Silent => TestResult::Lost,
     }
 }
 
-fn lost_because(evidence: LossEvidence) -> &'static str {
-    match evidence {
-        LossEvidence::Panic => "the kernel panicked while it ran",
-        LossEvidence::QemuGone => "QEMU ended while it ran",
-        LossEvidence::Silent => "the machine stopped answering while it ran",
+/// A limit, as it is told.
+fn whole_seconds(limit: Duration) -> String {
+    if limit.subsec_millis() == 0 {
+        format!("{} s", limit.as_secs())
+    } else {
+        format!("{} ms", limit.as_millis())
     }
 }

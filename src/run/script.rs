@@ -16,12 +16,23 @@ pub struct ShardOrder {
     pub folder: String,
     /// The test binary in the guest.
     pub binary: String,
-    /// Argument of `-test.list`, where the binary is to list its tests first.
-    pub list: Option<String>,
+    /// Whether the binary is to list its tests first, or do nothing else.
+    pub list: Listing,
     /// Environment.
     pub env: Vec<(String, String)>,
     /// Arguments of the binary.
     pub args: Vec<String>,
+}
+
+/// What is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// Nothing: it is known what there is.
+    No,
+    /// What this argument of `-test.list` matches, before the tests run.
+    First(String),
+    /// The same, and no test runs.
+    Only(String),
 }
 
 /// Reads an order from standard input and carries it out.
@@ -43,9 +54,10 @@ mkdir -p "${pidfile%/*}" 2>/dev/null
 cd "$folder" || { say refused folder; exit 0; }
 [ -x "$binary" ] || { say refused binary; exit 0; }
 exec 2>&1
-if [ "$list" = yes ]; then
+if [ "$list" != no ]; then
   "$binary" -test.list "$pattern" </dev/null
   say listed $?
+  [ "$list" = first ] || exit 0
 fi
 mark=KMT_SHARD=$(cat /proc/sys/kernel/random/uuid)
 setsid env "$mark" sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$pidfile" "$binary" "$@" </dev/null
@@ -88,8 +100,13 @@ impl ShardOrder {
         put(&self.pidfile);
         put(&self.folder);
         put(&self.binary);
-        put(if self.list.is_some() { "yes" } else { "no" });
-        put(self.list.as_deref().unwrap_or_default());
+        let (list, pattern) = match &self.list {
+            Listing::No => ("no", ""),
+            Listing::First(pattern) => ("first", pattern.as_str()),
+            Listing::Only(pattern) => ("only", pattern.as_str()),
+        };
+        put(list);
+        put(pattern);
         put(&self.env.len().to_string());
         for (name, value) in &self.env {
             put(&format!("{name}={value}"));
@@ -119,6 +136,8 @@ pub enum Said {
 pub struct Splitter {
     marker: Vec<u8>,
     held: Vec<u8>,
+    /// Whether a newline was let go that may have been the beginning of a line of the script.
+    lent: bool,
 }
 
 /// A piece of the stream.
@@ -133,34 +152,49 @@ pub enum Piece {
 impl Splitter {
     /// Knows the script's lines by `nonce`.
     pub fn new(nonce: &str) -> Splitter {
-        Splitter { marker: format!("\n\x1ekmt {nonce} ").into_bytes(), held: Vec::new() }
+        Splitter { marker: format!("\n\x1ekmt {nonce} ").into_bytes(), held: Vec::new(), lent: false }
+    }
+
+    /// Whether a newline is held back that may be the beginning of a line of the script, and nothing else.
+    pub fn lingers(&self) -> bool {
+        self.held == b"\n" && !self.lent
+    }
+
+    /// Lets a newline go that nothing has followed for a while: what it ends must not wait for more.
+    pub fn linger(&mut self) -> Option<Vec<u8>> {
+        self.lingers().then(|| {
+            self.lent = true;
+            std::mem::take(&mut self.held)
+        })
     }
 
     /// Takes bytes; holds back only what may be the beginning of a line of the script.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        self.held.extend_from_slice(bytes);
         let mut pieces = Vec::new();
+        if self.lent && self.held.is_empty() && !bytes.is_empty() {
+            // It counts for the script's line, and not twice for the output.
+            self.lent = bytes[0] == 0x1e;
+            if self.lent {
+                self.held.push(b'\n');
+            }
+        }
+        self.held.extend_from_slice(bytes);
         loop {
             let Some(at) = find(&self.held, &self.marker) else {
                 let keep = partial(&self.held, &self.marker);
                 let ready = self.held.len() - keep;
-                if ready > 0 {
-                    pieces.push(Piece::Output(self.held.drain(..ready).collect()));
-                }
+                self.give(ready, &mut pieces);
                 return pieces;
             };
             let from = at + self.marker.len();
             let Some(end) = self.held[from..].iter().position(|b| *b == b'\n') else {
-                if at > 0 {
-                    pieces.push(Piece::Output(self.held.drain(..at).collect()));
-                }
+                self.give(at, &mut pieces);
                 return pieces;
             };
             let words = String::from_utf8_lossy(&self.held[from..from + end]).into_owned();
-            if at > 0 {
-                pieces.push(Piece::Output(self.held[..at].to_vec()));
-            }
-            self.held.drain(..from + end + 1);
+            self.give(at, &mut pieces);
+            self.lent = false;
+            self.held.drain(..from - at + end + 1);
             match said(&words) {
                 Some(saying) => pieces.push(Piece::Said(saying)),
                 None => pieces.push(Piece::Output(words.into_bytes())),
@@ -168,9 +202,20 @@ impl Splitter {
         }
     }
 
+    fn give(&mut self, count: usize, pieces: &mut Vec<Piece>) {
+        let mut output: Vec<u8> = self.held.drain(..count).collect();
+        if count > 0 && std::mem::take(&mut self.lent) {
+            output.remove(0);
+        }
+        if !output.is_empty() {
+            pieces.push(Piece::Output(output));
+        }
+    }
+
     /// What was held back when the stream ended.
     pub fn rest(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
+        let from = usize::from(std::mem::take(&mut self.lent) && !self.held.is_empty());
+        std::mem::take(&mut self.held).split_off(from)
     }
 }
 
@@ -220,7 +265,7 @@ mod tests {
             pidfile: format!("/tmp/kmt-script-{}-{binary}.pid", std::process::id()).replace("/bin/", ""),
             folder: "/".to_owned(),
             binary: binary.to_owned(),
-            list: None,
+            list: Listing::No,
             env: vec![("TRICKY".to_owned(), "a\nb $(touch /tmp/no) \\n 'c\n".to_owned())],
             args: args.iter().map(|a| (*a).to_owned()).collect(),
         }
@@ -259,6 +304,26 @@ mod tests {
         assert_eq!(pieces.last(), Some(&Piece::Said(Said::Exited(137, false))));
         let pieces = carry_out(&order("/bin/no-such-binary", &[]));
         assert_eq!(pieces, [Piece::Said(Said::Refused("binary".to_owned()))]);
+    }
+
+    #[test]
+    fn a_newline_that_lingers_is_let_go_once() {
+        for (after, output, said) in [
+            (&b"\x1ekmt n0 exited 0 0\n"[..], "one\n", 1),
+            (b"two", "one\ntwo", 0),
+            (b"\x1enot ours\n\n\x1ekmt n0 exited 0 0\n", "one\n\x1enot ours\n", 1),
+            (b"", "one\n", 0),
+        ] {
+            let mut splitter = Splitter::new("n0");
+            let mut pieces = splitter.feed(b"one\n");
+            assert_eq!(text(&pieces), "one");
+            pieces.extend(splitter.linger().map(Piece::Output));
+            assert_eq!((text(&pieces).as_str(), splitter.linger()), ("one\n", None));
+            pieces.extend(after.chunks(1).flat_map(|byte| splitter.feed(byte)));
+            pieces.push(Piece::Output(splitter.rest()));
+            assert_eq!(text(&pieces), output);
+            assert_eq!(pieces.iter().filter(|piece| matches!(piece, Piece::Said(_))).count(), said);
+        }
     }
 
     #[test]

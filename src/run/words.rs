@@ -6,7 +6,8 @@ use kmt_reporters::event::{Arch, CellId};
 
 use crate::settings::component::for_arch;
 
-/// Arguments and environment of a test binary; in values `{root}` stands for the component's folder in the guest.
+/// Arguments and environment of a test binary; in values `{root}` stands for the component's folder in the
+/// guest, `{arch}` and its like for the architecture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Words {
     /// Arguments, after those that choose tests.

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::component::Component;
+use super::profile::Profile;
 use crate::error::{Failure, Kind, Result, unknown_key};
 use crate::matrix::select::PackagePattern;
 
@@ -20,6 +21,12 @@ pub struct Config {
     /// Components by name.
     #[serde(default)]
     pub component: BTreeMap<String, Component>,
+    /// Packages that must not run at the same time.
+    #[serde(default)]
+    pub group: Vec<Group>,
+    /// Complaints of living kernels that fail no test.
+    #[serde(default)]
+    pub allowed_splat: Vec<AllowedSplat>,
     /// Profiles by name.
     #[serde(default)]
     pub profile: BTreeMap<String, Profile>,
@@ -29,14 +36,33 @@ pub struct Config {
     pub gitlab: super::gitlab::GitlabSection,
 }
 
-/// How a run behaves in one surrounding.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// Packages that must not run at the same time, wherever they run.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Profile {
-    /// Exit code for failing tests, instead of 100.
-    pub test_failure_exit_code: Option<u8>,
-    /// Where JUnit is written as well, relative to `kmt.toml`.
-    pub junit: Option<String>,
+pub struct Group {
+    /// Patterns of packages.
+    pub packages: Vec<String>,
+    /// How many of them run at once.
+    pub max_concurrent: Option<u32>,
+    /// Whether nothing else runs at the same time.
+    #[serde(default)]
+    pub exclusive: bool,
+}
+
+/// A complaint of a living kernel that fails no test.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AllowedSplat {
+    /// Regular expression for its title, its signature or one of its lines.
+    pub pattern: String,
+    /// Why it is allowed.
+    pub reason: String,
+    /// Where more is said of it.
+    pub link: Option<String>,
+    /// The last day on which it is, `"2027-01-31"`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub expires: Option<chrono::NaiveDate>,
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(
@@ -134,6 +160,8 @@ pub fn longest_match(timeouts: &BTreeMap<String, Duration>, package: &str) -> Op
 
 #[cfg(test)]
 mod tests {
+    use kmt_reporters::junit::Flavour;
+
     use super::*;
 
     #[test]
@@ -143,6 +171,24 @@ mod tests {
         for bad in ["", "5", "m", "5 m", "0s", "5x", "99999999999999999999s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn junit_is_a_path_or_paths_by_flavour() {
+        let junit =
+            |text: &str| toml::from_str::<Config>(text).map(|config| config.profile["ci"].junit.clone());
+        let one = junit("[profile.ci]\njunit = \"a.xml\"\n").unwrap();
+        assert_eq!(one, [(Flavour::Gitlab, "a.xml".to_owned())]);
+        let text = "[profile.ci.junit]\ngitlab = \"a.xml\"\ndatadog = [\"b.xml\", \"c.xml\"]\n";
+        let flavours: Vec<_> =
+            junit(text).unwrap().into_iter().map(|(flavour, path)| format!("{flavour} {path}")).collect();
+        assert_eq!(flavours, ["datadog b.xml", "datadog c.xml", "gitlab a.xml"]);
+        assert!(junit("[profile.ci]\n").unwrap().is_empty());
+        let wrong = junit("[profile.ci.junit]\ngitlub = \"a.xml\"\n").unwrap_err().to_string();
+        assert!(wrong.contains("`gitlub` is not a JUnit flavour"), "{wrong}");
+        assert!(
+            junit("[profile.ci.junit]\ngitlab = 3\n").unwrap_err().to_string().contains("a path is expected")
+        );
     }
 
     #[test]

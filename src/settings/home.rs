@@ -72,7 +72,7 @@ impl Home {
     }
 }
 
-fn absolute(variable: &'static str) -> Result<Option<PathBuf>> {
+pub(super) fn absolute(variable: &'static str) -> Result<Option<PathBuf>> {
     match std::env::var_os(variable) {
         Some(value) if !value.is_empty() => {
             let path = PathBuf::from(value);

@@ -1,6 +1,6 @@
 //! What everything means: files, environment, profiles, paths; each value knows where it comes from.
 //!
-//! Owns `kmt.toml`, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
+//! Owns `kmt.toml`, the user's file, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
 //! tested (`matrix`). To add a setting: a field in `file`, its default here, its line in `config show`.
 
 pub mod ci;
@@ -8,7 +8,10 @@ pub mod component;
 pub mod file;
 pub mod gitlab;
 pub mod home;
+pub mod profile;
 pub mod secret;
+pub mod ssh_key;
+pub mod user;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,6 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Failure, Result, nearest};
 pub use component::{BuilderKind, Component};
 pub use home::Home;
+pub use profile::{Profile, Rules};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct Settings {
     pub libvirt_uri: Known<String>,
     /// Profile in force.
     pub profile: Known<String>,
+    /// The user's key for remote hosts, where one is chosen.
+    pub ssh_key: Option<Known<user::SshKey>>,
 }
 
 /// What on the command line bears on settings.
@@ -76,6 +82,11 @@ pub struct Wishes {
     pub profile: Option<String>,
 }
 
+fn read_config(root: &Path) -> Result<file::Config> {
+    let path = root.join("kmt.toml");
+    if path.is_file() { file::read(&path) } else { Ok(file::Config::default()) }
+}
+
 impl Settings {
     /// Reads files and environment.
     ///
@@ -83,8 +94,28 @@ impl Settings {
     /// A `kmt.toml` that is not one, an unknown profile, or a root that does not exist.
     pub fn load(wishes: &Wishes) -> Result<Settings> {
         let root = find_root(wishes)?;
+        let config = read_config(&root.value)?;
+        Settings::with(wishes, root, config)
+    }
+
+    /// The same for whoever needs nothing of `kmt.toml`: one that is broken must not keep anybody from removing machines.
+    ///
+    /// # Returns
+    /// What is wrong with it besides, if anything.
+    ///
+    /// # Errors
+    /// As [`Settings::load`], but for a `kmt.toml` that is not one.
+    pub fn load_whatever_it_says(wishes: &Wishes) -> Result<(Settings, Option<Failure>)> {
+        let root = find_root(wishes)?;
+        let (config, broken) = match read_config(&root.value) {
+            Ok(config) => (config, None),
+            Err(failure) => (file::Config::default(), Some(failure)),
+        };
+        Ok((Settings::with(wishes, root, config)?, broken))
+    }
+
+    fn with(wishes: &Wishes, root: Known<PathBuf>, config: file::Config) -> Result<Settings> {
         let path = root.value.join("kmt.toml");
-        let config = if path.is_file() { file::read(&path)? } else { file::Config::default() };
         let profile = match &wishes.profile {
             Some(name) => Known { value: name.clone(), origin: Origin::Flag("--profile") },
             None => match std::env::var("KMT_PROFILE") {
@@ -110,7 +141,8 @@ impl Settings {
             }
             _ => Known { value: "qemu:///session".to_owned(), origin: Origin::Default },
         };
-        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, profile })
+        let ssh_key = chosen_key()?;
+        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, profile, ssh_key })
     }
 
     /// The component of that name; without a name the default one.
@@ -148,10 +180,22 @@ impl Settings {
         }
     }
 
+    /// What the profile in force rules.
+    pub fn rules(&self) -> Rules {
+        Rules::of(&self.profile.value, &self.config.profile)
+    }
+
     /// What the profile in force maps failing tests to (100 unless it says otherwise).
     pub fn test_failure_exit_code(&self) -> u8 {
         self.config.profile.get(&self.profile.value).and_then(|p| p.test_failure_exit_code).unwrap_or(100)
     }
+}
+
+/// The key in the user's file.
+fn chosen_key() -> Result<Option<Known<user::SshKey>>> {
+    let Some(path) = user::path()? else { return Ok(None) };
+    let key = user::read(&path)?.ssh_key;
+    Ok(key.map(|value| Known { value, origin: Origin::File(path) }))
 }
 
 /// `-C DIR`, the matrix's `root`, or the nearest folder upward that holds a `kmt.toml`.

@@ -6,12 +6,15 @@
 //! from its record: the domain by name and metadata, the files by folder. Does not boot (`machine`).
 
 pub mod alias;
+mod hold;
 pub mod holder;
 mod keys;
 pub mod name;
 mod output;
+pub mod reconcile;
 pub mod record;
 mod remove;
+mod spec;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -22,9 +25,11 @@ use uuid::Uuid;
 
 use crate::error::{Failure, Kind, Result};
 use crate::settings::Home;
+pub use hold::{Hold, Patience};
 pub use keys::Keys;
 pub use record::{MachineRecord, Progress, StackRecord};
-pub use remove::{destroy, remove_machine, sweep};
+pub use remove::{destroy, lease_all, remove_machine, sweep, take_apart};
+pub use spec::{Change, MachineSpec, StackSpec};
 
 /// Name of the file that says what a stack is.
 const FILE: &str = "stack.json";
@@ -181,6 +186,11 @@ impl Stack {
         Ok(whole.then(|| keys::section(&self.folder, machine, &hosts.join(" "))))
     }
 
+    /// The private key that logs in to its machines, once one is made.
+    pub fn login_key(&self) -> PathBuf {
+        keys::login_key(&self.folder)
+    }
+
     /// Folder of all its control sockets: short, as socket paths must be, and gone with the next boot.
     pub fn sockets(&self) -> PathBuf {
         let user = rustix::process::geteuid().as_raw();
@@ -190,6 +200,11 @@ impl Stack {
     /// Folder of the control sockets of one machine.
     pub fn machine_sockets(&self, machine: &str) -> PathBuf {
         self.sockets().join(hex::encode(&sha2::Sha256::digest(machine)[..4]))
+    }
+
+    /// File of a disk in memory of a machine, by the disk's number.
+    pub fn memory_disk(&self, machine: &str, number: usize) -> PathBuf {
+        PathBuf::from(format!("/dev/shm/{}.{number}", self.domain_name(machine)))
     }
 
     /// Name of a machine's domain.

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use uuid::Uuid;
 
+use super::StackSpec;
+use crate::external::hypervisor::GuestNetwork;
+use crate::matrix::Extras;
+
 /// Schema number of the file.
 pub const SCHEMA: u32 = 1;
 
@@ -25,6 +29,9 @@ pub struct StackRecord {
     pub repository: PathBuf,
     /// When it was made.
     pub created: DateTime<Utc>,
+    /// What it should be, once it is configured.
+    #[serde(default)]
+    pub spec: StackSpec,
     /// Machines by id.
     pub machines: BTreeMap<String, MachineRecord>,
 }
@@ -37,7 +44,7 @@ pub enum Progress {
     Making,
     /// A command ran in it.
     Ready,
-    /// It ran and must not be used again: a panic, a hang, a lost connection.
+    /// It must not be used again and is being taken away. Whoever finds it so goes on with that.
     Spoiled,
 }
 
@@ -49,6 +56,18 @@ pub enum Owner {
     Run,
     /// A run that removes it at its end.
     ThrowAway,
+    /// The configuration of the stack; no run removes it.
+    Configured,
+}
+
+/// How a machine was put to rest by `stack pause`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rest {
+    /// Its memory is kept in a file.
+    Saved,
+    /// It was powered off; its disk is kept.
+    Off,
 }
 
 /// A machine as written down: all of it follows from this.
@@ -76,6 +95,15 @@ pub struct MachineRecord {
     pub owner: Owner,
     /// How far it got.
     pub progress: Progress,
+    /// How it was put to rest, from before that is done until it is up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
+    /// What its network reaches.
+    #[serde(default)]
+    pub network: GuestNetwork,
+    /// What else it has.
+    #[serde(default, skip_serializing_if = "Extras::is_none")]
+    pub extras: Extras,
     /// When it was begun.
     pub created: DateTime<Utc>,
 }
@@ -89,6 +117,7 @@ impl StackRecord {
             uuid: Uuid::new_v4(),
             repository: repository.to_path_buf(),
             created: Utc::now(),
+            spec: StackSpec::default(),
             machines: BTreeMap::new(),
         }
     }
@@ -116,6 +145,9 @@ impl StackRecord {
             host_key: None,
             owner: Owner::Run,
             progress: Progress::Making,
+            rest: None,
+            network: GuestNetwork::Closed,
+            extras: Extras::default(),
             created: Utc::now(),
         };
         self.machines.insert(id, record.clone());

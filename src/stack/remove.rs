@@ -5,7 +5,7 @@ use crate::external::hypervisor::Hypervisor;
 use crate::settings::Home;
 
 use super::record::{Owner, Progress};
-use super::{Lease, Stack};
+use super::{Lease, MachineRecord, Stack};
 
 /// Takes away a machine whose lease is held: domain, files, record, in this order. It is written down as
 /// spoiled first, so that a later command finishes what a killed one began.
@@ -18,17 +18,48 @@ pub async fn remove_machine(
     hypervisor: &dyn Hypervisor,
     lease: Lease,
 ) -> Result<()> {
+    take_apart(stack, machine, Progress::Spoiled, hypervisor).await?;
+    stack.change(|record| record.machines.remove(machine))?;
+    drop(lease);
+    Ok(())
+}
+
+/// Takes away all a leased machine consists of but its record, which says `then` before anything goes.
+///
+/// # Errors
+/// The hypervisor or the file system refused.
+pub async fn take_apart(
+    stack: &Stack,
+    machine: &str,
+    then: Progress,
+    hypervisor: &dyn Hypervisor,
+) -> Result<()> {
     stack.change(|record| {
-        record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = Progress::Spoiled);
+        record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = then);
     })?;
     hypervisor.remove(&stack.domain_name(machine)).await?;
     remove_folder(&stack.machine_sockets(machine))?;
     // Only an empty folder goes: the other machines keep theirs.
     let _ = std::fs::remove_dir(stack.sockets());
-    remove_folder(&stack.machine_folder(machine))?;
-    stack.change(|record| record.machines.remove(machine))?;
-    drop(lease);
-    Ok(())
+    for disk in memory_disks(stack, machine) {
+        remove_file(&disk)?;
+    }
+    remove_folder(&stack.machine_folder(machine))
+}
+
+/// Disks in memory that a machine may have, by number.
+fn memory_disks(stack: &Stack, machine: &str) -> Vec<std::path::PathBuf> {
+    let disks = stack.record().ok().and_then(|record| Some(record.machines.get(machine)?.extras.disks.len()));
+    (0..disks.unwrap_or(0)).map(|number| stack.memory_disk(machine, number)).collect()
+}
+
+fn remove_file(file: &std::path::Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::file("remove", file, &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn remove_folder(folder: &std::path::Path) -> Result<()> {
@@ -73,21 +104,10 @@ pub async fn sweep(home: &Home, hypervisor: &dyn Hypervisor) -> Result<Vec<Strin
 /// # Errors
 /// A machine is in use by another process, or something refused to go; the rest stays recorded.
 pub async fn destroy(stack: &Stack, hypervisor: &dyn Hypervisor) -> Result<usize> {
-    let record = stack.record()?;
-    let mut leases = Vec::new();
-    for id in record.machines.keys() {
-        let Some(lease) = stack.lease(id)? else {
-            return Err(Failure::new(
-                Kind::Infrastructure,
-                format!("machine `{id}` is in use by another kmt-run"),
-            )
-            .hint("wait for it, or end it; then repeat this command"));
-        };
-        leases.push((id.clone(), lease));
-    }
+    let leases = lease_all(stack)?;
     let count = leases.len();
-    for (id, lease) in leases {
-        remove_machine(stack, &id, hypervisor, lease).await?;
+    for (machine, lease) in leases {
+        remove_machine(stack, &machine.id, hypervisor, lease).await?;
     }
     for domain in hypervisor.owned().await? {
         if domain.stack == stack.uuid {
@@ -96,4 +116,23 @@ pub async fn destroy(stack: &Stack, hypervisor: &dyn Hypervisor) -> Result<usize
     }
     remove_folder(&stack.folder)?;
     Ok(count)
+}
+
+/// All machines of the stack, taken for this process.
+///
+/// # Errors
+/// One is in use by another process; then none is taken.
+pub fn lease_all(stack: &Stack) -> Result<Vec<(MachineRecord, Lease)>> {
+    let mut leases = Vec::new();
+    for machine in stack.record()?.machines.into_values() {
+        let Some(lease) = stack.lease(&machine.id)? else {
+            return Err(Failure::new(
+                Kind::Infrastructure,
+                format!("machine `{}` is in use by another kmt-run", machine.id),
+            )
+            .hint("wait for it, or end it; then repeat this command"));
+        };
+        leases.push((machine, lease));
+    }
+    Ok(leases)
 }

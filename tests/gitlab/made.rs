@@ -280,46 +280,7 @@ fn security_agent(made: &mut Made) {
     made.job(CHILD, "kernel_matrix_testing_prepare", setup, failed(capacity));
     for (platform, set) in machines {
         let name = format!("kmt_run_secagent_tests_x64_{}: [{platform}, {set}]", &set[4..]);
-        let no_ssh = "ssh: connect to host 100.1.0.9 port 22: Connection timed out\n";
-        let with = |bytes: Vec<u8>| with_junit(failed("exit 42"), "x86_64", platform, set, bytes);
-        let outcome = match (platform, set) {
-            ("centos_7.9" | "rocky_8.4" | "debian_11", "cws_host") => failed(no_ssh),
-            ("amazon_2023", "cws_host") => {
-                let status = b"x setup-ddvm.service - Setup ddvm\n   Active: inactive (dead)\n".to_vec();
-                Outcome {
-                    files: vec![("logs/setup-ddvm.status".to_owned(), status)],
-                    ..failed("waiting for setup-ddvm\n")
-                }
-            }
-            ("ubuntu_24.04", "cws_host") => {
-                Outcome { reason: Some("stuck_or_timeout_failure"), ..failed("") }
-            }
-            ("ubuntu_25.10", "cws_host") => Outcome { reason: Some("moon_phase"), ..failed("") },
-            ("fedora_37", "cws_peds") => {
-                let partial = junit(
-                    "pkg/security/tests",
-                    &[("TestEventMonitor", "e_test.go:5: no event"), ("TestOpen", "")],
-                );
-                let outcome = Outcome {
-                    reason: Some("job_execution_timeout"),
-                    ..failed("last package: pkg/security/tests\n")
-                };
-                with_junit(outcome, "x86_64", platform, set, archive(&[("a.xml", &partial)]))
-            }
-            ("debian_12", "cws_peds") => {
-                let whole = dns();
-                with(whole[..whole.len() / 2].to_vec())
-            }
-            ("rocky_9.4", "cws_peds") => with(bomb()),
-            ("amazon_5.4", "cws_docker") => with(b"<html><title>404</title></html>".to_vec()),
-            ("amazon_5.10", "cws_docker") => {
-                let bad = "<testsuite name='pkg/security/tests'><testcase name='TestX'>";
-                let good =
-                    junit("pkg/security/tests", &[("TestChmod", "c_test.go:77: mode is 0644, want 0600")]);
-                with(archive(&[("bad.xml", bad), ("../../../good.xml.not", "x"), ("good.xml", &good)]))
-            }
-            _ => passed(),
-        };
+        let outcome = outcome_of(platform, set);
         made.job(CHILD, "kernel_matrix_testing_security_agent", &name, outcome);
     }
     for platform in &ARM[..8] {
@@ -334,6 +295,47 @@ fn security_agent(made: &mut Made) {
     made.job(CHILD, "kernel_matrix_testing_cleanup", "kmt_secagent_cleanup_x64", passed());
     let strange = Outcome { status: "dreaming", ..passed() };
     made.job(CHILD, "kernel_matrix_testing_cleanup", "kmt_secagent_cleanup_arm64", strange);
+}
+
+/// How the job of a platform and a test set of the security agent ended.
+fn outcome_of(platform: &str, set: &str) -> Outcome<'static> {
+    let no_ssh = "ssh: connect to host 100.1.0.9 port 22: Connection timed out\n";
+    let with = |bytes: Vec<u8>| with_junit(failed("exit 42"), "x86_64", platform, set, bytes);
+    match (platform, set) {
+        ("centos_7.9" | "rocky_8.4" | "debian_11", "cws_host") => failed(no_ssh),
+        ("amazon_2023", "cws_host") => {
+            let status = b"x setup-ddvm.service - Setup ddvm\n   Active: inactive (dead)\n".to_vec();
+            Outcome {
+                files: vec![("logs/setup-ddvm.status".to_owned(), status)],
+                ..failed("waiting for setup-ddvm\n")
+            }
+        }
+        ("ubuntu_24.04", "cws_host") => Outcome { reason: Some("stuck_or_timeout_failure"), ..failed("") },
+        ("ubuntu_25.10", "cws_host") => Outcome { reason: Some("moon_phase"), ..failed("") },
+        ("fedora_37", "cws_peds") => {
+            let partial = junit(
+                "pkg/security/tests",
+                &[("TestEventMonitor", "e_test.go:5: no event"), ("TestOpen", "")],
+            );
+            let outcome = Outcome {
+                reason: Some("job_execution_timeout"),
+                ..failed("last package: pkg/security/tests\n")
+            };
+            with_junit(outcome, "x86_64", platform, set, archive(&[("a.xml", &partial)]))
+        }
+        ("debian_12", "cws_peds") => {
+            let whole = dns();
+            with(whole[..whole.len() / 2].to_vec())
+        }
+        ("rocky_9.4", "cws_peds") => with(bomb()),
+        ("amazon_5.4", "cws_docker") => with(b"<html><title>404</title></html>".to_vec()),
+        ("amazon_5.10", "cws_docker") => {
+            let bad = "<testsuite name='pkg/security/tests'><testcase name='TestX'>";
+            let good = junit("pkg/security/tests", &[("TestChmod", "c_test.go:77: mode is 0644, want 0600")]);
+            with(archive(&[("bad.xml", bad), ("../../../good.xml.not", "x"), ("good.xml", &good)]))
+        }
+        _ => passed(),
+    }
 }
 
 /// A small archive of a file of 40 MB.

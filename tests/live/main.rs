@@ -15,7 +15,10 @@ mod faults;
 mod foreign;
 mod isolation;
 mod lost;
+mod page;
+mod reach;
 mod refused;
 mod signals;
 #[cfg(feature = "soak")]
 mod soak;
+mod stack;

@@ -43,3 +43,33 @@ fn every_kernel_that_debian_has_is_green() {
     assert_eq!(ready.len(), 10, "{ready:?}");
     home.nothing_left();
 }
+
+#[test]
+fn a_launch_killed_at_any_moment_goes_on_where_it_was() {
+    let home = Home::new("launch-kills");
+    let fixture = fixture();
+    let call = |words: &str| {
+        let words: Vec<&str> = ["-C", &fixture, "stack"].into_iter().chain(words.split(' ')).collect();
+        home.call(words).limit(300)
+    };
+    for kill in 0..10 {
+        let moment = APART * 2 * kill;
+        step(&format!("kill -9 after {} ms", moment.as_millis()));
+        call("configure --init-stack --stack kills --vms debian_12-local-distro --yes").end().expect(0);
+        let running = call("launch --stack kills").start();
+        sleep(moment);
+        running.signal(Signal::KILL);
+        running.end();
+        call("launch --stack kills").end().expect(0);
+        assert_eq!(home.machines().len(), 1);
+        step("and a pause, killed, goes on too");
+        let running = call("pause --stack kills").start();
+        sleep(APART / 5 * kill);
+        running.signal(Signal::KILL);
+        running.end();
+        call("resume --stack kills").end().expect(0);
+        call("pause --stack kills").end().expect(0);
+        call("destroy --stack kills --yes").end().expect(0);
+        home.nothing_left();
+    }
+}

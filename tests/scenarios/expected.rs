@@ -16,6 +16,7 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>"),
         (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+        (r"kmt_flare_\d{8}-\d{6}", "kmt_flare_<time>"),
         (r"Port \d+", "Port <port>"),
         (r"kmt-[0-9a-f]{8}-", "kmt-<stack>-"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),

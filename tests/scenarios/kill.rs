@@ -3,11 +3,13 @@
 //! The journal is `stack.json`, written before a resource is made: so at every step whatever exists is written down
 //! there (`check::journal`), and after the next command whatever is there is whole (`check::order`).
 
+use kmt_run::external::scripted::Domain;
+
 use crate::check;
 use crate::scene::Scene;
 
 /// Walks by name.
-pub(crate) const WALKS: [(&str, fn()); 6] = [
+pub(crate) const WALKS: [(&str, fn()); 12] = [
     ("a_run", || Walk { victim: RUN, at_least: 20, ..Walk::default() }.go()),
     ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }.go()),
     ("a_throw_away_run", || {
@@ -26,7 +28,43 @@ pub(crate) const WALKS: [(&str, fn()); 6] = [
         let victim = &["stack", "destroy", "--all", "--yes"];
         Walk { before: &[RUN], victim, at_least: 2, ..Walk::default() }.go();
     }),
+    ("configure", || {
+        Walk { before: &[RUN], victim: CONFIGURE, next: [CONFIGURE, LAUNCH], ..Walk::default() }.go();
+    }),
+    ("a_launch", || {
+        let next = [LAUNCH, LIST];
+        Walk { before: &[CONFIGURE_ONE], victim: LAUNCH, next, at_least: 14, ..Walk::default() }.go();
+    }),
+    ("a_launch_that_changes_everything", || {
+        // One machine is of a run and adopted, one is paused and woken, one goes, one is new.
+        let before: &[&[&str]] = &[CONFIGURE, LAUNCH, &["stack", "pause"], ADD_A_RUN, RECONFIGURE];
+        Walk { before, victim: LAUNCH, next: [LAUNCH; 2], at_least: 14, ..Walk::default() }.go();
+    }),
+    ("a_pause", || {
+        let (pause, resume) = (&["stack", "pause"], &["stack", "resume"]);
+        let before: &[&[&str]] = &[CONFIGURE, LAUNCH];
+        Walk { before, victim: pause, next: [pause, resume], at_least: 4, ..Walk::default() }.go();
+    }),
+    ("a_cold_pause", || {
+        let (pause, resume) = (&["stack", "pause", "--cold"], &["stack", "resume"]);
+        let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH];
+        Walk { before, victim: pause, next: [pause, resume], at_least: 6, ..Walk::default() }.go();
+    }),
+    ("a_resume", || {
+        let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH, &["stack", "pause"]];
+        let victim = &["stack", "resume"];
+        Walk { before, victim, next: [victim, LAUNCH], at_least: 6, ..Walk::default() }.go();
+    }),
 ];
+
+const CONFIGURE: &[&str] =
+    &["stack", "configure", "--vms", "debian_12-local-distro,custom-6.12-local", "--yes"];
+const RECONFIGURE: &[&str] =
+    &["stack", "configure", "--new", "--vms", "debian_12-local-distro,debian_13-local-distro", "--yes"];
+const ADD_A_RUN: &[&str] = &["run", "--vms", "debian_13-local-distro"];
+const CONFIGURE_ONE: &[&str] = &["stack", "configure", "--vms", "debian_12-local-distro", "--yes"];
+const LIST: &[&str] = &["stack", "list"];
+const LAUNCH: &[&str] = &["stack", "launch"];
 
 const RUN: &[&str] = &["run", "--vms", "debian_12-local-distro"];
 const PACKAGE: &str = "[[package]]\nname = \"pkg/a\"\ntests = { TestA = \":\" }\n";
@@ -36,6 +74,8 @@ struct Walk {
     world: &'static str,
     before: &'static [&'static [&'static str]],
     victim: &'static [&'static str],
+    /// What comes after it, by turns.
+    next: [&'static [&'static str]; 2],
     /// Its exit code when it is let be.
     code: &'static str,
     /// It has more steps than so many.
@@ -44,7 +84,7 @@ struct Walk {
 
 impl Default for Walk {
     fn default() -> Walk {
-        Walk { world: "", before: &[], victim: &[], code: "0", at_least: 0 }
+        Walk { world: "", before: &[], victim: &[], next: [RUN, LIST], code: "0", at_least: 0 }
     }
 }
 
@@ -54,6 +94,9 @@ impl Walk {
         loop {
             step += 1;
             let scene = Scene::new(&format!("{}{PACKAGE}", self.world));
+            if self.configures() {
+                assert_eq!(scene.call(&["stack", "create"], &[]).code, "0");
+            }
             for args in self.before {
                 assert_eq!(scene.call(args, &[]).code, "0", "before step {step}");
             }
@@ -65,7 +108,7 @@ impl Walk {
             }
             check::journal(&scene);
             // Whichever command is next.
-            let next = if step.is_multiple_of(2) { &["stack", "list"] } else { RUN };
+            let next = self.next[if step.is_multiple_of(2) { 1 } else { 0 }];
             let said = scene.call(next, &[]);
             let boots_badly = next == RUN && said.code == self.code;
             assert!(said.code == "0" || boots_badly, "{next:?} after step {step}: {}", said.text);
@@ -73,9 +116,38 @@ impl Walk {
             if let Some(run) = &said.run {
                 check::record(&scene, run, &said.code);
             }
+            if self.configures() {
+                self.converges(&scene, step, next == LAUNCH);
+            }
             scene.strike();
         }
         assert!(step > self.at_least, "only {step} steps");
+    }
+}
+
+impl Walk {
+    fn configures(&self) -> bool {
+        [self.before, &[self.victim]].concat().iter().any(|args| args.contains(&"configure"))
+    }
+
+    /// Whatever happened, a launch brings the stack to what is configured, and the next one has nothing to do.
+    fn converges(&self, scene: &Scene, step: u32, launched: bool) {
+        // The configuration itself may be what was killed.
+        let unconfigured = |code: &str| self.victim == CONFIGURE && code == "4";
+        if !launched {
+            let said = scene.call(LAUNCH, &[]);
+            assert!(said.code == "0" || unconfigured(&said.code), "launch after step {step}: {}", said.text);
+            check::order(scene);
+        }
+        let up = scene.stage().domains();
+        assert!(up.iter().all(Domain::runs), "after step {step}: {up:?}");
+        let calls = scene.stage().calls().len();
+        let again = scene.call(LAUNCH, &[]);
+        assert!(again.code == "0" || unconfigured(&again.code), "{}", again.text);
+        let changes = scene.stage().calls()[calls..].to_vec();
+        let changes: Vec<_> =
+            changes.iter().filter(|call| !call.starts_with("connect") && !call.starts_with("run")).collect();
+        assert!(changes.is_empty(), "twice is not once: {changes:?}");
     }
 }
 
@@ -89,6 +161,26 @@ pub(crate) fn two_at_once() {
     });
     for said in &codes {
         assert_eq!(said.code, "0", "{}", said.text);
+    }
+    check::order(&scene);
+    assert_eq!(scene.stage().domains().len(), 2);
+    scene.strike();
+}
+
+/// Two launches of one stack at once: one waits for the other, and has nothing to do then; one that may not wait says
+/// for whom it would.
+pub(crate) fn two_launches_at_once() {
+    let scene = Scene::new(PACKAGE);
+    assert_eq!(scene.call(&["stack", "create"], &[]).code, "0");
+    assert_eq!(scene.call(CONFIGURE, &[]).code, "0");
+    let calls: [&[&str]; 3] = [LAUNCH, LAUNCH, &["stack", "launch", "--no-wait"]];
+    let said = std::thread::scope(|scope| {
+        let all = calls.map(|args| scope.spawn(|| scene.call(args, &[])));
+        all.map(|call| call.join().expect("a call ends"))
+    });
+    for (args, said) in calls.iter().zip(&said) {
+        let refused = said.code == "102" && said.text.contains("is being changed by process");
+        assert!(said.code == "0" || (args.contains(&"--no-wait") && refused), "{args:?}: {}", said.text);
     }
     check::order(&scene);
     assert_eq!(scene.stage().domains().len(), 2);

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         trials.push(trial(format!("killed_at_every_step_of_{name}"), walk));
     }
     trials.push(trial("two_runs_at_once_share_no_machine".to_owned(), kill::two_at_once));
+    trials.push(trial("two_launches_at_once_are_one".to_owned(), kill::two_launches_at_once));
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     scene::clear();
     conclusion.exit_code()

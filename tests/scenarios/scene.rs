@@ -1,5 +1,6 @@
 //! One scenario on its stage: folders of its own, calls of `kmt-run` as processes of their own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -258,12 +259,21 @@ fn set(name: &str, folder: &Path, invocation: &str) -> Scene {
     scene
 }
 
+/// Values that tests are given: by the environment, or typed.
+fn values(env: &[(&str, &str)], args: &[&str]) -> Vec<String> {
+    let passed = env.iter().filter(|(name, _)| !name.starts_with("KMT_")).map(|(_, value)| *value);
+    let typed =
+        args.windows(2).filter(|pair| pair[0] == "--test-env").filter_map(|pair| pair[1].split_once('='));
+    passed.chain(typed.map(|(_, value)| value)).map(str::to_owned).collect()
+}
+
 /// Plays the scenario in the folder of that name.
 pub(crate) fn play(name: &str) {
     let folder = folder().join(name);
     let invocation = fs::read_to_string(folder.join("invocation")).expect("each folder has an invocation");
     let scene = set(name, &folder, &invocation);
     let (mut terminal, mut results, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut given = BTreeSet::new();
     for text in invocation.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         if let Some(what) = text.strip_prefix("! ") {
             meanwhile(&scene, what);
@@ -290,6 +300,8 @@ pub(crate) fn play(name: &str) {
             check::junit(&scene, &args);
             check::secrets(run, &said.text, &env);
         }
+        given.extend(values(&env, &args));
+        check::flares(&scene, &given);
         if line.orderly {
             check::order(&scene);
         }

@@ -16,6 +16,7 @@ cargo xtask: set up, show and check kmt-run
               [--user NAME]           as root: make this user ready instead
   cargo xtask soak                  set up, then what takes too long for the gate
   cargo xtask bench [NAME]          run a benchmark; without a name, list them
+  cargo xtask triage-score [FOLDER] how well triage names the cause of recorded consoles (default: tests/consoles)
 
 KMT_HOME says where images and runs lie (default: /var/lib/kmt-run for root, the XDG data directory for others).";
 
@@ -44,6 +45,11 @@ pub(crate) enum Task {
     Bench {
         /// Which one.
         name: Option<String>,
+    },
+    /// The score of triage.
+    TriageScore {
+        /// Where the consoles lie.
+        folder: Option<String>,
     },
 }
 
@@ -76,6 +82,11 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
             [] => Ok(Task::Bench { name: None }),
             [name] if !name.starts_with('-') => Ok(Task::Bench { name: Some(name.clone()) }),
             _ => Err("`bench` takes one name".to_owned()),
+        },
+        "triage-score" => match rest {
+            [] => Ok(Task::TriageScore { folder: None }),
+            [folder] if !folder.starts_with('-') => Ok(Task::TriageScore { folder: Some(folder.clone()) }),
+            _ => Err("`triage-score` takes one folder".to_owned()),
         },
         other => Err(format!("unknown task `{other}`")),
     }
@@ -173,6 +184,7 @@ mod tests {
             "soak now",
             "bench a b",
             "bench --boot",
+            "triage-score a b",
         ] {
             let error = read(line).expect_err(line);
             assert!(error.contains('`'), "{line}: {error}");

@@ -13,7 +13,7 @@
 //! | `process.rs` | children: run, capture, run within a limit |
 //! | `groups.rs` | the gate: groups, their limits, the table at the end |
 //! | `live.rs` | the gate's group `user`: the live tests as an ordinary user that it makes and removes |
-//! | `tasks.rs` | demo, soak, bench |
+//! | `tasks.rs` | demo, soak, bench, triage-score |
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool: it talks to a terminal")]
 
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         Task::Demo { extra } => tasks::demo(&extra),
         Task::Test { groups, list } => groups::task(&groups, list),
         Task::Soak => tasks::soak(),
+        Task::TriageScore { folder } => tasks::triage_score(folder.as_deref()),
         Task::Bench { name } => tasks::bench(name.as_deref()),
     };
     match done {

@@ -1,4 +1,4 @@
-//! The tasks that are a few calls: `demo`, `soak`, `bench`.
+//! The tasks that are a few calls: `demo`, `soak`, `bench`, `triage-score`.
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -9,10 +9,13 @@ use crate::packages::Need;
 use crate::process::{check, command, words};
 use crate::setup;
 
-/// Benchmarks: bench target of package kmt-run, and what it measures.
-const BENCHES: &[(&str, &str)] = &[
-    ("boot", "cold start of one cell against booting the same image by hand"),
-    ("plan", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
+/// Benchmarks: bench target, its package, and what it measures.
+const BENCHES: &[(&str, &str, &str)] = &[
+    ("boot", "kmt-run", "cold start of one cell against booting the same image by hand"),
+    ("build", "kmt-run", "60 packages against `go test -c` one by one, and against `go vet` with `go test`"),
+    ("ship", "kmt-run", "100,000 small files, and the same again: not a byte, in less than two seconds"),
+    ("plan", "kmt-run", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
+    ("triage", "kmt-reporters", "the cause of a gigabyte of console, on one core"),
 ];
 
 /// Images that stay out of the gate: one past its support, one that changes daily.
@@ -66,7 +69,8 @@ pub(crate) fn soak() -> Result<u8, String> {
 }
 
 /// The targets of `tests/fuzz`.
-const FUZZ: &[&str] = &["matrix", "short_form", "filter", "vmsets", "run_config"];
+const FUZZ: &[&str] =
+    &["matrix", "short_form", "filter", "vmsets", "run_config", "console", "junit", "events", "test2json"];
 
 /// What is found goes to `target/fuzz/found`; what breaks a target is named by libFuzzer.
 fn fuzz(clock: &groups::Clock) -> Result<(), String> {
@@ -87,16 +91,29 @@ fn fuzz(clock: &groups::Clock) -> Result<(), String> {
 /// Runs a benchmark, or lists them.
 pub(crate) fn bench(name: Option<&str>) -> Result<u8, String> {
     let Some(name) = name else {
-        for (name, about) in BENCHES {
+        for (name, _, about) in BENCHES {
             println!("{name:<8} {about}");
         }
         return Ok(0);
     };
-    if BENCHES.iter().all(|(known, _)| *known != name) {
-        let known = BENCHES.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
+    let Some((_, package, _)) = BENCHES.iter().find(|(known, ..)| *known == name) else {
+        let known = BENCHES.iter().map(|(known, ..)| *known).collect::<Vec<_>>().join(", ");
         return Err(format!("there is no benchmark `{name}`\nhint: {known}"));
-    }
+    };
     setup::ready(Need::Run)?;
-    check(&mut words(&["cargo", "bench", "--package", "kmt-run", "--features", "live", "--bench", name]))?;
+    let features: &[&str] = if *package == "kmt-run" { &["--features", "live"] } else { &[] };
+    check(words(&["cargo", "bench", "--package", package, "--bench", name]).args(features))?;
+    Ok(0)
+}
+
+/// The table of scores of triage, over the consoles of the repository or of another folder.
+pub(crate) fn triage_score(folder: Option<&str>) -> Result<u8, String> {
+    let mut child = words(&["cargo", "test", "--quiet", "--package", "kmt-reporters", "--test", "consoles"]);
+    if let Some(folder) = folder {
+        let folder =
+            std::fs::canonicalize(folder).map_err(|error| format!("cannot enter `{folder}`: {error}"))?;
+        child.env("KMT_CONSOLES", folder);
+    }
+    check(child.args(["score_is_good_enough", "--", "--nocapture"]))?;
     Ok(0)
 }

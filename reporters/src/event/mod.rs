@@ -191,7 +191,7 @@ pub enum Event {
     CellFailed {
         /// The cell.
         cell: CellId,
-        /// What failed: `image`, `boot`, `ship`, `build`, `capacity`, `host`.
+        /// What failed: `image`, `boot`, `ship`, `prepare`, `build`, `capacity`, `host`.
         stage: String,
         /// One line.
         message: String,
@@ -339,7 +339,18 @@ pub enum Event {
         /// One line.
         message: String,
     },
-    /// A package began in a cell.
+    /// What a component wants of a guest was done, or a step of it failed.
+    GuestPrepared {
+        /// Machine id.
+        machine: String,
+        /// The cell.
+        cell: CellId,
+        /// The steps that were done, the failed one last.
+        steps: Vec<PreparedStep>,
+        /// Why the last step failed.
+        failed: Option<String>,
+    },
+    /// A package, or a part of it, began in a cell.
     ShardStarted {
         /// The cell.
         cell: CellId,
@@ -347,7 +358,7 @@ pub enum Event {
         package: String,
         /// Machine id.
         machine: String,
-        /// Attempt, from 1.
+        /// Which execution of the package in this cell, from 1. The tests that it runs carry the same number.
         attempt: u32,
     },
     /// The binary listed its top-level tests, filters applied.
@@ -378,7 +389,7 @@ pub enum Event {
         /// The whole output, as it came.
         output: Option<OutputRef>,
     },
-    /// A package goes to another machine.
+    /// What an execution of a package left undone is done again, in another execution.
     ShardRequeued {
         /// The cell.
         cell: CellId,
@@ -386,6 +397,9 @@ pub enum Event {
         package: String,
         /// Why.
         reason: String,
+        /// Number of the execution that left it (0 where the log does not say).
+        #[serde(default)]
+        attempt: u32,
     },
     /// A test began.
     TestStarted {
@@ -397,6 +411,19 @@ pub enum Event {
         test: String,
         /// Attempt, from 1.
         attempt: u32,
+    },
+    /// A test takes long, and goes on.
+    TestSlow {
+        /// The cell.
+        cell: CellId,
+        /// Package path.
+        package: String,
+        /// Full name, subtests with `/`.
+        test: String,
+        /// Attempt, from 1.
+        attempt: u32,
+        /// Milliseconds since it began, or since its last subtest ended.
+        ran_ms: u64,
     },
     /// A test ended.
     TestFinished {
@@ -439,6 +466,29 @@ pub enum Event {
         /// The test that ran then.
         test_running: Option<String>,
     },
+    /// The kernel of a living guest complained in a way that `kmt.toml` allows.
+    SplatAllowed {
+        /// Machine id.
+        machine: String,
+        /// The cell.
+        cell: CellId,
+        /// First line, without addresses.
+        signature: String,
+        /// Why it is allowed.
+        reason: String,
+        /// Where more is said of it.
+        link: Option<String>,
+    },
+    /// What holds for this run beyond its plan.
+    RulesGiven {
+        /// Whether a test that passed on a later attempt fails the run.
+        flaky_fails: bool,
+    },
+    /// The run does not begin anything more, by a rule of its own.
+    RunHalted {
+        /// The rule and why it applies: `--fail-fast`, `--global-timeout`.
+        reason: String,
+    },
     /// Somebody asked to stop.
     CancelRequested {
         /// Signal name.
@@ -473,6 +523,15 @@ pub enum Event {
     /// A kind this reader does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// One step of the preparation of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedStep {
+    /// What was done.
+    pub name: String,
+    /// Milliseconds it took, by the guest's clock.
+    pub duration_ms: u64,
 }
 
 /// One package in one cell.

@@ -11,6 +11,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::compare::{Boundary, boundaries};
 use crate::event::{CellId, OutputRef};
 use crate::junit::replace;
 use crate::mask::Masks;
@@ -64,6 +65,8 @@ struct Summary<'r> {
     package_counts: BTreeMap<&'static str, u64>,
     builds: BTreeMap<String, BuildSummary<'r>>,
     warnings: Vec<Warning<'r>>,
+    /// Where tests fail and where not.
+    boundaries: Vec<Boundary>,
     cells: Vec<CellSummary<'r>>,
 }
 
@@ -155,6 +158,7 @@ impl<'r> Summary<'r> {
             package_counts: by_result(&report.counts, Counts::packages),
             builds: run.builds.iter().map(|(arch, build)| (arch.to_string(), build_summary(build))).collect(),
             warnings: run.warnings.iter().map(|(subject, message)| Warning { subject, message }).collect(),
+            boundaries: boundaries(report),
             cells: report.cells.iter().map(|cell| CellSummary::new(run, cell)).collect(),
         }
     }
@@ -221,7 +225,7 @@ fn package_summary<'r>(report: &'r PackageReport<'r>) -> PackageSummary<'r> {
             .iter()
             .filter_map(|shard| shard.ended.as_ref())
             .map(|ended| ended.duration_ms)
-            .sum(),
+            .fold(0, u64::saturating_add),
         tests: report.tests.iter().map(test_summary).collect(),
     }
 }

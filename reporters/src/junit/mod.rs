@@ -5,10 +5,13 @@
 //! ship of each cell and the builds are cases of their own. The file is written to a temporary name beside it
 //! and renamed, so it is there whole or not at all.
 //!
+//! The other way round, `read` takes any JUnit file and `lint` says what a consumer loses of it.
+//!
 //! To add a flavour: add a variant, and answer each question in `flavour` for it.
 
 mod body;
 mod flavour;
+pub mod lint;
 pub mod read;
 mod suites;
 

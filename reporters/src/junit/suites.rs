@@ -13,6 +13,7 @@ use crate::event::{Arch, TestResult};
 use crate::mask::Masks;
 use crate::model::{Build, CellReport, PackageReport, Run, Splat, TestReport};
 use crate::output::OutputSource;
+use crate::triage::boot_cause;
 
 /// The class of cases that are no test: boot, ship, build.
 const INFRASTRUCTURE: &str = "kmt";
@@ -93,6 +94,13 @@ impl Writer<'_> {
         }
         let mut suite = TestSuite::new("build");
         self.place(&mut suite, "localhost", 0, None);
+        // A configuration of its own: no kernel is tested here.
+        let archs: Vec<&str> = self.run.builds.keys().map(|arch| arch.as_str()).collect();
+        for (name, value) in
+            [("os.platform", "linux"), ("os.version", "none"), ("os.architecture", &archs.join(","))]
+        {
+            suite.add_property(Property::new(format!("dd_tags[{name}]"), value));
+        }
         for (arch, build) in &self.run.builds {
             let (status, ms) = match build {
                 Build::Done { duration_ms, .. } => (TestCaseStatus::success(), *duration_ms),
@@ -126,8 +134,16 @@ impl Writer<'_> {
             status
         } else if let Some(trouble) = trouble.filter(|trouble| trouble.stage != "ship") {
             let phase = trouble.phase.map(|phase| format!(" (it reached the phase {})", phase.as_str()));
-            let said = format!("{} failed: {}{}", trouble.stage, trouble.message, phase.unwrap_or_default());
-            self.error(&format!("{}-failed", trouble.stage), &said, trouble.excerpt)
+            let mut said =
+                format!("{} failed: {}{}", trouble.stage, trouble.message, phase.unwrap_or_default());
+            let mut ty = format!("{}-failed", trouble.stage);
+            if trouble.stage == "boot"
+                && let Some(finding) = boot_cause(self.run, cell, self.bodies.source)
+            {
+                finding.cause.clone_into(&mut ty);
+                said.push_str(&format!("\ncause: {}\nadvice: {}", finding.says, finding.advice));
+            }
+            self.error(&ty, &said, trouble.excerpt)
         } else if cell.facts.is_some() || cell.started() {
             TestCaseStatus::success()
         } else if self.run.cancelled() {
@@ -159,7 +175,11 @@ impl Writer<'_> {
     fn package(&mut self, cell: &CellReport<'_>, package: &PackageReport<'_>) -> TestSuite {
         let mut suite = TestSuite::new(self.bodies.text(&self.flavour.suite(&cell.cell.id, package.name)));
         let shards = &package.package.shards;
-        let ms = shards.iter().filter_map(|shard| shard.ended.as_ref()).map(|ended| ended.duration_ms).sum();
+        let ms = shards
+            .iter()
+            .filter_map(|shard| shard.ended.as_ref())
+            .map(|ended| ended.duration_ms)
+            .fold(0, u64::saturating_add);
         let began = shards.first().map(|shard| shard.started_ms);
         self.place(&mut suite, &cell.cell.id.to_string(), ms, began);
         suite.add_properties(self.properties(cell, Some(package)));
@@ -268,6 +288,8 @@ impl Writer<'_> {
                 if !cell.distro.is_empty() {
                     tag("os.name", &format!("{}-{}", cell.distro, cell.distro_version));
                 }
+                // Without it all cells that never came up would be one configuration.
+                tag("os.version", &cell.id.kernel);
                 tag("os.architecture", if cell.id.arch == Arch::Arm64 { "aarch64" } else { "x86_64" });
             }
         }

@@ -156,7 +156,12 @@ fn an_unbooted_cell_is_an_error_with_its_console() {
     assert_eq!((boots[1].suite.as_str(), boots[1].elements[0].as_str()), ("debian_11/5.10/arm64", "error"));
     assert!(boots[1].text.starts_with("boot failed: no progress for 60 s"), "{}", boots[1].text);
     assert!(boots[1].text.contains("Unable to mount root fs"));
-    assert!(text.contains("type=\"boot-failed\""));
+    assert!(text.contains("type=\"no-root-device\""));
+    assert!(
+        boots[1].text.contains("\ncause: the kernel cannot mount the root file system: "),
+        "{}",
+        boots[1].text
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Owns the words and the layout; every text from outside stands in code spans, where Markdown and HTML mean nothing.
 //! Owns no verdict and no count. To tell more: a section in [`text`].
 
+use crate::compare::boundaries;
 use crate::event::TestResult;
 use crate::mask::Masks;
 use crate::model::{Build, RESULTS, Report, Run, TestReport, is_good, result_name};
@@ -17,6 +18,7 @@ pub fn text(run: &Run, masks: &Masks) -> String {
     let report = run.report();
     let mut text = head(&report);
     text.push_str(&infrastructure(&report));
+    text.push_str(&wheres(&report));
     text.push_str(&failures(&report));
     text.push_str(&picture(&report));
     masks.mask(&text).into_owned()
@@ -73,6 +75,16 @@ fn infrastructure(report: &Report<'_>) -> String {
         }
     }
     section("Cells", lines)
+}
+
+/// The statements that part pass from fail.
+fn wheres(report: &Report<'_>) -> String {
+    if report.cells.len() < 2 {
+        return String::new();
+    }
+    let lines =
+        boundaries(report).iter().take(LISTED).map(|line| format!("- {}", code(&line.to_string()))).collect();
+    section("Where it fails", lines)
 }
 
 fn section(title: &str, lines: Vec<String>) -> String {

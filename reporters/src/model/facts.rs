@@ -54,10 +54,48 @@ impl Cell {
         }
     }
 
+    /// How evenly its work was shared out, where it ran on more than one machine at a time.
+    pub fn balance(&self) -> Option<Balance> {
+        let shards = || self.packages.values().flat_map(|package| &package.shards);
+        let ended = || shards().filter_map(|shard| Some((shard, shard.ended.as_ref()?)));
+        let overlap = |(one, end): &(&Shard, &ShardEnded)| {
+            ended().any(|(other, other_end)| {
+                one.machine != other.machine
+                    && one.started_ms < other_end.ended_ms
+                    && other.started_ms < end.ended_ms
+            })
+        };
+        if !ended().any(|one| overlap(&one)) {
+            return None;
+        }
+        let machines = shards().map(|shard| shard.machine.as_str()).collect::<BTreeSet<_>>().len() as u64;
+        let work: u64 = ended().map(|(_, end)| end.duration_ms).sum();
+        let tests = self.packages.values().flat_map(|package| &package.tests);
+        let longest = tests.flat_map(|(_, attempts)| attempts).filter_map(|attempt| attempt.ended.as_ref());
+        let begun = shards().map(|shard| shard.started_ms).min()?;
+        let over = ended().map(|(_, end)| end.ended_ms).max()?;
+        Some(Balance {
+            machines,
+            reached_ms: over.saturating_sub(begun),
+            ideal_ms: (work / machines.max(1)).max(longest.map(|test| test.duration_ms).max().unwrap_or(0)),
+        })
+    }
+
     /// Whether any package began in it.
     pub fn started(&self) -> bool {
         self.packages.values().any(|package| !package.shards.is_empty() || !package.tests.is_empty())
     }
+}
+
+/// How evenly the work of a cell was shared out over its machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balance {
+    /// Machines that worked.
+    pub machines: u64,
+    /// Milliseconds from the first execution's begin to the last one's end.
+    pub reached_ms: u64,
+    /// Milliseconds it could not have been less: all work shared out evenly, or its longest test.
+    pub ideal_ms: u64,
 }
 
 /// A cell that cannot run.
@@ -151,8 +189,10 @@ pub struct Package {
     pub listed: Option<BTreeSet<String>>,
     /// Each time it was started, in order.
     pub shards: Vec<Shard>,
-    /// Why it went to another machine, each time.
+    /// Why something of it was done again, each time.
     pub requeues: Vec<String>,
+    /// Executions whose work went on in another one.
+    pub superseded: BTreeSet<u32>,
     /// Lines of output that looked like events and were none.
     pub malformed: Vec<String>,
     /// Tests that said anything, by full name.
@@ -164,7 +204,7 @@ pub struct Package {
 pub struct Shard {
     /// Machine id (empty when its start is not in the log).
     pub machine: String,
-    /// Attempt, from 1.
+    /// Which execution of the package in this cell, from 1.
     pub attempt: u32,
     /// Milliseconds into the run at which it began.
     pub started_ms: u64,
@@ -194,7 +234,7 @@ pub struct ShardEnded {
 /// One attempt at one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Attempt, from 1.
+    /// Number of the execution it was part of, from 1.
     pub number: u32,
     /// Index into [`Package::shards`]: the execution it was part of.
     pub shard: Option<usize>,

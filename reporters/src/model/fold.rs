@@ -65,6 +65,10 @@ impl Run {
                 let failure = CellFailure { stage: stage.clone(), message: message.clone() };
                 self.cell_entry(cell).failed.get_or_insert(failure);
             }
+            Event::RulesGiven { flaky_fails } => self.flaky_fails = *flaky_fails,
+            Event::RunHalted { reason } => {
+                self.halted.get_or_insert_with(|| reason.clone());
+            }
             Event::CancelRequested { by } => self.cancelled_by = Some(by.clone()),
             Event::MachinesKept { machines } => self.kept.clone_from(machines),
             Event::Warning { subject, message } => self.warnings.push((subject.clone(), message.clone())),
@@ -218,8 +222,12 @@ impl Run {
                 };
                 finish_shard(self.package_entry(cell, package), *attempt, ended, envelope.seq);
             }
-            Event::ShardRequeued { cell, package, reason } => {
-                self.package_entry(cell, package).requeues.push(reason.clone());
+            Event::ShardRequeued { cell, package, reason, attempt } => {
+                let package = self.package_entry(cell, package);
+                package.requeues.push(reason.clone());
+                if *attempt > 0 {
+                    package.superseded.insert(*attempt);
+                }
             }
             _ => {}
         }
@@ -231,7 +239,7 @@ impl Run {
                 let package = self.package_entry(cell, package);
                 let begun = Attempt {
                     number: *attempt,
-                    shard: package.shards.len().checked_sub(1),
+                    shard: execution(package, *attempt),
                     started_ms: envelope.elapsed_ms,
                     ended: None,
                     splats: Vec::new(),
@@ -246,7 +254,7 @@ impl Run {
                     message: message.clone(),
                 };
                 let package = self.package_entry(cell, package);
-                let shard = package.shards.len().checked_sub(1);
+                let shard = execution(package, *attempt);
                 let attempts = package.tests.entry(test_name(test)).or_default();
                 let open = attempts.iter_mut().rev().find(|a| a.number == *attempt && a.ended.is_none());
                 match open {
@@ -285,6 +293,12 @@ impl Run {
     }
 }
 
+/// The execution of that number; where the log does not name it, the last one.
+fn execution(package: &Package, number: u32) -> Option<usize> {
+    let named = package.shards.iter().rposition(|shard| shard.attempt == number);
+    named.or(package.shards.len().checked_sub(1))
+}
+
 /// The empty name stands for the package itself, so a test cannot have it.
 fn test_name(name: &str) -> String {
     if name.is_empty() { "(unnamed)".to_owned() } else { name.to_owned() }
@@ -313,8 +327,7 @@ fn attribute(cell: &mut Cell, splat: &Splat) -> bool {
     };
     let index = cell.splats.len();
     let on_machine = |package: &&mut Package| {
-        package.shards.last().is_some_and(|shard| shard.machine == splat.machine)
-            && package.tests.contains_key(name)
+        package.shards.iter().any(|shard| shard.machine == splat.machine) && package.tests.contains_key(name)
     };
     let mut candidates: Vec<&mut Package> = cell.packages.values_mut().filter(on_machine).collect();
     // Of several packages with a test of that name, the one that began last.

@@ -31,6 +31,12 @@
 //! its cell's machine panicked, lost where it was lost otherwise; not-run where the cell, a boot, the build or the
 //! shipping failed; else missing.
 //!
+//! A package may be executed more than once, also at the same time on several machines, each execution with a
+//! number of its own that its tests carry. An execution whose work went on in another one (`shard-requeued`) has no
+//! say in what never started; of the others, the last one that did not end well speaks for the package.
+//!
+//! A run that stops by a rule of its own (`run-halted`) leaves not-run behind, and is no success.
+//!
 //! A parent that was started and never ended gets the result of its worst subtest when its shard says no more than
 //! *unfinished*. Of several attempts the last decides: pass after fail, timed-out, crashed or unfinished
 //! is flaky; pass after lost or not-run is pass, since the machine was to blame. Two runs of a test
@@ -63,8 +69,8 @@ use chrono::{DateTime, Utc};
 use crate::event::{Arch, CellId, LogError, LogReader, RunEnd};
 
 pub use facts::{
-    Attempt, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard, ShardEnded,
-    Shipped, Splat, TestEnded,
+    Attempt, Balance, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard,
+    ShardEnded, Shipped, Splat, TestEnded,
 };
 pub(crate) use outcome::is_good;
 pub use outcome::{Counts, Outcome, RESULTS, result_name};
@@ -112,6 +118,10 @@ pub struct Run {
     pub warnings: Vec<(String, String)>,
     /// Who asked to stop.
     pub cancelled_by: Option<String>,
+    /// Why it does not begin anything more, where a rule of its own says so.
+    pub halted: Option<String>,
+    /// Whether a flaky test fails it.
+    pub flaky_fails: bool,
     /// Why it ended, once that is in the log.
     pub ended: Option<RunEnd>,
     /// Whether a plan was made.
@@ -142,6 +152,8 @@ impl Default for Run {
             failed_hosts: Vec::new(),
             warnings: Vec::new(),
             cancelled_by: None,
+            halted: None,
+            flaky_fails: false,
             ended: None,
             planned: false,
             cell_index: HashMap::new(),

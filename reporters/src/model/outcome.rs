@@ -162,6 +162,8 @@ impl Report<'_> {
         ];
         if failed.iter().any(|result| self.counts.of(*result) > 0)
             || run.cells.iter().any(|cell| !cell.splats.is_empty())
+            || run.halted.is_some()
+            || (run.flaky_fails && self.counts.of(TestResult::Flaky) > 0)
         {
             outcome = outcome.max(Outcome::TestsFailed);
         }

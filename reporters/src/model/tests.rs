@@ -177,6 +177,7 @@ fn failures_that_were_made_good_do_not_count() {
         cell: cell.clone(),
         package: PKG.into(),
         reason: "machine lost".into(),
+        attempt: 1,
     });
     script.begin_attempt(&cell, PKG, 2, &["A", "B"]);
     for test in ["A", "B"] {
@@ -291,6 +292,46 @@ fn what_fail_fast_left_out_does_not_outrank_the_failure() {
     script.tests(&cell, PKG, &[("A", Fail)]).start(&cell, PKG, "B");
     script.end(&cell, PKG, ShardEnd::Cancelled, None).done();
     expect(&script, &[("A", Fail), ("B", NotRun), ("C", NotRun)], Outcome::TestsFailed);
+}
+
+#[test]
+fn a_rule_of_the_run_leaves_not_run_behind_and_no_success() {
+    let mut script = Script::new();
+    let cell = bookworm();
+    script.plan(std::slice::from_ref(&cell), &[EBPF, PKG]).up(&cell).begin(&cell, PKG, &["A", "B", "C"]);
+    script.tests(&cell, PKG, &[("A", Pass)]).start(&cell, PKG, "B");
+    script.push(Event::RunHalted { reason: "its time is over".into() });
+    script.end(&cell, PKG, ShardEnd::TimedOut, None).done();
+    let results = [("", NotRun), ("A", Pass), ("B", TimedOut), ("C", NotRun)];
+    expect(&script, &results, Outcome::TestsFailed);
+}
+
+#[test]
+fn a_flaky_test_fails_a_run_that_says_so() {
+    let mut script = runs::flaky();
+    script.push(Event::RulesGiven { flaky_fails: true });
+    assert_eq!(script.run().outcome(), Outcome::TestsFailed);
+}
+
+#[test]
+fn parts_of_a_package_do_not_hide_each_other() {
+    let mut script = Script::new();
+    let cell = bookworm();
+    script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["A", "B"]);
+    script.begin_attempt(&cell, PKG, 2, &["A", "B"]);
+    script.start_attempt(&cell, PKG, 2, "B").start_attempt(&cell, PKG, 1, "A");
+    script.finish_attempt(&cell, PKG, 1, "A", Pass).finish_attempt(&cell, PKG, 2, "B", Pass);
+    script.end_attempt(&cell, PKG, 1, ShardEnd::Exited, Some(3));
+    script.end_attempt(&cell, PKG, 2, ShardEnd::Exited, Some(0)).done();
+    expect(&script, &[("", Fail), ("A", Pass), ("B", Pass)], Outcome::TestsFailed);
+    // Once its work went on elsewhere it has no say.
+    script.push(Event::ShardRequeued {
+        cell: cell.clone(),
+        package: PKG.into(),
+        reason: "again".into(),
+        attempt: 1,
+    });
+    expect(&script, &[("A", Pass), ("B", Pass)], Outcome::Passed);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One verdict for each test: the rules of the room's table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::facts::{Attempt, Build, Cell, Package, Shard};
 use super::outcome::{Counts, is_good};
@@ -109,6 +109,8 @@ fn package_report<'r>(
         false if tests.is_empty() => Some(judge.absent("", trouble)),
         false => None,
     };
+    let nothing_listed = package.listed.as_ref().is_some_and(BTreeSet::is_empty);
+    let entry = entry.filter(|_| started || !nothing_listed);
     let note = (tests.is_empty() && entry.is_none()).then_some("no tests");
     let tests = entry.into_iter().chain(tests.into_values()).collect();
     PackageReport { name, package, tests, note }
@@ -139,6 +141,18 @@ fn bind_parents(tests: &mut BTreeMap<&str, TestReport<'_>>, package: &Package) {
             test.result = worst;
         }
     }
+}
+
+/// Counts attempts from 1, whichever executions they were part of; gives the number of the last.
+fn ordinals(earlier: &mut [AttemptReport<'_>], last: u32) -> u32 {
+    let (mut number, mut execution) = (0, None);
+    for attempt in earlier {
+        if execution != Some(attempt.number) {
+            (number, execution) = (number + 1, Some(attempt.number));
+        }
+        attempt.number = number;
+    }
+    if execution == Some(last) { number } else { number + 1 }
 }
 
 /// How bad a result is, to choose among several runs of one test.
@@ -194,6 +208,8 @@ impl<'r> Judge<'r> {
             None if is_good(verdict.result) => None,
             None => whole().map(|output| (output, OutputScope::Package)),
         };
+        let mut earlier: Vec<AttemptReport<'_>> = earlier.into_iter().map(|(_, verdict)| verdict).collect();
+        let number = ordinals(&mut earlier, verdict.number);
         Some(TestReport {
             name,
             result: verdict.result,
@@ -201,12 +217,14 @@ impl<'r> Judge<'r> {
             duration_ms: verdict.duration_ms,
             output,
             evidence: verdict.evidence,
-            earlier: earlier.into_iter().map(|(_, verdict)| verdict).collect(),
-            attempt: attempt.number,
+            earlier,
+            attempt: number,
             subtests: 0,
             blames_subtest: false,
             cancelled: verdict.result == TestResult::NotRun
-                && (self.run.cancelled() || matches!(self.ending(self.shard(attempt)), Ending::Cancelled(_))),
+                && (self.run.cancelled()
+                    || self.run.halted.is_some()
+                    || matches!(self.ending(self.shard(attempt)), Ending::Cancelled(_))),
         })
     }
 
@@ -250,35 +268,46 @@ impl<'r> Judge<'r> {
         }
     }
 
+    /// The execution that speaks for the package: of those whose work did not go on in another one, the last that did
+    /// not end well.
+    fn speaking(&self) -> Option<&'r Shard> {
+        let final_ones = || {
+            self.package.shards.iter().rev().filter(|shard| !self.package.superseded.contains(&shard.attempt))
+        };
+        let ill = final_ones().find(|shard| self.ending(Some(shard)).package().is_some());
+        ill.or_else(|| final_ones().next()).or(self.package.shards.last())
+    }
+
     /// A listed test of a package that ran, which never started.
     fn never_started(&self, name: &'r str) -> TestReport<'r> {
-        let ending = self.ending(self.package.shards.last());
+        let ending = self.ending(self.speaking());
+        if matches!(ending, Ending::TimedOut | Ending::Cancelled(_) | Ending::Open)
+            && let Some(halted) = self.halted(name)
+        {
+            return halted;
+        }
         self.without_attempt(name, ending.never_started(), ending.before_it(), ending.evidence(), &ending)
     }
 
     /// The package's own entry, where its end is bad and no test explains it.
     fn package_entry(&self, tests: &BTreeMap<&str, TestReport<'_>>) -> Option<TestReport<'r>> {
-        let shard = self.package.shards.last()?;
+        let shard = self.speaking()?;
         let ending = self.ending(Some(shard));
         let result = ending.package()?;
-        let index = Some(self.package.shards.len() - 1);
-        let explained = match ending {
-            Ending::Exited(_) => {
-                tests.values().any(|test| !is_good(test.result))
-                    || self
-                        .package
-                        .tests
-                        .values()
-                        .flatten()
-                        .any(|attempt| attempt.shard == index && !is_good(self.attempt(attempt).result))
-            }
-            _ => tests.values().any(|test| !is_good(test.result) && test.result != TestResult::Fail),
+        let index = self.package.shards.iter().position(|other| std::ptr::eq(other, shard));
+        // A failing test explains a status, but no other end.
+        let explains = |result: TestResult| match ending {
+            Ending::Exited(_) => !is_good(result),
+            _ => !is_good(result) && result != TestResult::Fail,
         };
+        let attempts = self.package.tests.values().flatten().filter(|attempt| attempt.shard == index);
+        let explained = tests.values().any(|test| explains(test.result))
+            || attempts.map(|attempt| self.attempt(attempt).result).any(explains);
         if explained {
             return None;
         }
         let mut entry = self.without_attempt("", result, ending.outside(), ending.evidence(), &ending);
-        entry.attempt = shard.attempt;
+        entry.attempt = 1;
         if let Some(ended) = &shard.ended {
             entry.duration_ms = ended.duration_ms;
             entry.output = ended.output.as_ref().map(|output| (output, OutputScope::Package));
@@ -286,11 +315,22 @@ impl<'r> Judge<'r> {
         Some(entry)
     }
 
+    /// What never started because the run stopped by a rule of its own, if it did.
+    fn halted(&self, name: &'r str) -> Option<TestReport<'r>> {
+        let reason = self.run.halted.as_ref()?;
+        let message = format!("the run stopped before it started: {reason}");
+        let report = self.without_attempt(name, TestResult::NotRun, message, &[], &Ending::NotStarted);
+        Some(TestReport { cancelled: true, ..report })
+    }
+
     /// A package, or its listed test, that never started.
     fn absent(&self, name: &'r str, trouble: Option<&Trouble<'r>>) -> TestReport<'r> {
         if self.run.cancelled() {
             let message = Ending::Cancelled(self.run.cancelled_by.as_deref()).before_it();
             return self.without_attempt(name, TestResult::NotRun, message, &[], &Ending::Cancelled(None));
+        }
+        if let Some(halted) = self.halted(name) {
+            return halted;
         }
         if let Some(loss) = self.cell.losses.last() {
             let ending = Ending::Lost(Some(loss));

@@ -5,6 +5,7 @@ use super::Style;
 use super::lines::{View, indented};
 use super::matrix;
 use super::paint::{Paint, Role, Verb};
+use crate::compare::{boundaries, groups};
 use crate::event::{OutputRef, TestResult};
 use crate::mask::Masks;
 use crate::model::{Build, CellReport, OutputScope, PackageReport, RESULTS, Report, TestReport, is_good};
@@ -19,6 +20,9 @@ const WITH_OUTPUT: usize = 20;
 const EXCERPT: usize = 12;
 const NAMES: usize = 3;
 
+/// Causes and boundaries that are told.
+const CAUSES: usize = 10;
+
 pub(super) struct Closing<'r> {
     pub(super) report: &'r Report<'r>,
     pub(super) paint: &'r Paint,
@@ -30,7 +34,7 @@ pub(super) struct Closing<'r> {
 
 impl Closing<'_> {
     pub(super) fn text(&self, hints: &[String]) -> String {
-        let mut sections = vec![self.failures(), self.infrastructure()];
+        let mut sections = vec![self.failures(), self.infrastructure(), self.causes(), self.boundaries()];
         sections.push(matrix::picture(self.report, self.paint, self.style));
         sections.retain(|section| !section.is_empty());
         let rule = if self.style.unicode { "─" } else { "-" };
@@ -78,6 +82,41 @@ impl Closing<'_> {
                 }
                 text.push_str(&self.absent(cell, package));
             }
+        }
+        text
+    }
+
+    /// Failures of several cells that have one cause.
+    fn causes(&self) -> String {
+        let mut text = String::new();
+        let groups = groups(self.report, self.source, self.masks);
+        for group in groups.iter().filter(|group| group.cells.len() > 1).take(CAUSES) {
+            let width = plural(group.cells.len() as u64, "cell");
+            let tests = match group.tests.len() {
+                0 => String::new(),
+                count => format!(", {}", plural(count as u64, "test")),
+            };
+            let said = format!("{}: {}", group.kind, escape(&group.example));
+            let width = self.paint.role(Role::Strong, &format!("{width}{tests}"));
+            text.push_str(&self.paint.note(Verb::bad("1 cause"), &format!("{width}: {said}")));
+        }
+        text
+    }
+
+    /// The smallest statements over cells that part pass from fail.
+    fn boundaries(&self) -> String {
+        if self.report.cells.len() < 2 {
+            return String::new();
+        }
+        let found = boundaries(self.report);
+        let more = found.len().saturating_sub(CAUSES);
+        let mut text: String = found
+            .iter()
+            .take(CAUSES)
+            .map(|line| self.paint.note(Verb::bad("BOUNDARY"), &escape(&line.to_string())))
+            .collect();
+        if more > 0 {
+            text.push_str(&self.paint.note(Verb::plain(""), &format!("and {more} more")));
         }
         text
     }
@@ -241,7 +280,18 @@ impl Closing<'_> {
             plural(booted, "machine"),
             bytes(sent),
         );
-        format!("{:25}{}\n", "", self.paint.role(Role::Dim, &text))
+        let mut text = format!("{:25}{}\n", "", self.paint.role(Role::Dim, &text));
+        for (cell, balance) in run.cells.iter().filter_map(|cell| Some((cell, cell.balance()?))) {
+            let said = format!(
+                "{}: {} on {}, {} at best",
+                escape(&cell.id.to_string()),
+                seconds(balance.reached_ms),
+                plural(balance.machines, "machine"),
+                seconds(balance.ideal_ms),
+            );
+            text.push_str(&format!("{:25}{}\n", "", self.paint.role(Role::Dim, &said)));
+        }
+        text
     }
 }
 

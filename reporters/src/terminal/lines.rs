@@ -23,6 +23,9 @@ impl View<'_> {
         match &envelope.event {
             Event::TestStarted { .. } | Event::TestsListed { .. } => String::new(),
             Event::TestFinished { .. } => self.test(&envelope.event),
+            Event::TestSlow { cell, package, test, ran_ms, .. } => {
+                self.named(Verb::odd("SLOW"), Some(*ran_ms), cell, package, test, "")
+            }
             Event::ShardStarted { .. }
             | Event::ShardFinished { .. }
             | Event::ShardRequeued { .. }
@@ -30,12 +33,15 @@ impl View<'_> {
             Event::BuildStarted { .. }
             | Event::BuildFinished { .. }
             | Event::ShipFinished { .. }
+            | Event::GuestPrepared { .. }
             | Event::ImageReady { .. } => self.preparation(&envelope.event),
             Event::MachineDefined { .. }
             | Event::MachineReused { .. }
             | Event::MachinePhase { .. }
             | Event::MachineReady { .. } => self.machine(&envelope.event, envelope.elapsed_ms),
-            Event::CellFailed { .. }
+            Event::RunHalted { .. }
+            | Event::SplatAllowed { .. }
+            | Event::CellFailed { .. }
             | Event::HostFailed { .. }
             | Event::CancelRequested { .. }
             | Event::MachineLost { .. }
@@ -99,9 +105,10 @@ impl View<'_> {
                     self.paint.line(Verb::plain("START"), None, &self.cell(cell), &text)
                 })
             }
-            Event::ShardRequeued { cell, package, reason } => {
+            Event::ShardRequeued { cell, package, reason, attempt } => {
                 let text = format!("{}: {}", escape(package), escape(reason));
-                self.paint.line(Verb::odd("REQUEUE"), None, &self.cell(cell), &text)
+                let verb = if *attempt == 0 { "RETRY" } else { "REQUEUE" };
+                self.paint.line(Verb::odd(verb), None, &self.cell(cell), &text)
             }
             Event::TestOutputMalformed { cell, package, message } => {
                 self.at_least(Verbosity::Verbose, || {
@@ -109,9 +116,11 @@ impl View<'_> {
                     self.paint.line(Verb::odd("MALFORMED"), None, &self.cell(cell), &text)
                 })
             }
-            Event::ShardFinished { cell, package, leaked, .. } => {
+            Event::ShardFinished { cell, package, leaked, attempt, .. } => {
                 let mut text = match self.run.package_report(cell, package) {
-                    Some(report) => self.package(cell, &report),
+                    // What goes on in another execution is not over.
+                    Some(report) if report.package.superseded.contains(attempt) => String::new(),
+                    Some(report) => self.package(cell, &report, *attempt),
                     None => String::new(),
                 };
                 if *leaked {
@@ -125,7 +134,7 @@ impl View<'_> {
     }
 
     /// What the end of a package decides: tests that have no end of their own, and the package itself.
-    fn package(&self, cell: &CellId, report: &PackageReport<'_>) -> String {
+    fn package(&self, cell: &CellId, report: &PackageReport<'_>, execution: u32) -> String {
         let mut text = String::new();
         if let Some(note) = report.note {
             text.push_str(&self.at_least(Verbosity::Normal, || {
@@ -133,7 +142,10 @@ impl View<'_> {
                 self.paint.line(Verb::odd("EMPTY"), None, &self.cell(cell), &said)
             }));
         }
-        let open = |runs: &Vec<Attempt>| runs.last().is_some_and(|attempt| attempt.ended.is_none());
+        // What another execution runs at the same time is not over.
+        let open = |runs: &Vec<Attempt>| {
+            runs.last().is_some_and(|attempt| attempt.ended.is_none() && attempt.number == execution)
+        };
         for test in &report.tests {
             if test.name.is_empty() || report.package.tests.get(test.name).is_some_and(open) {
                 text.push_str(&self.verdict(cell, report.name, test));
@@ -147,7 +159,8 @@ impl View<'_> {
         else {
             return String::new();
         };
-        let verdict = self.run.test_report(cell, package, test).map_or(*result, |report| report.result);
+        let report = self.run.test_report(cell, package, test);
+        let (verdict, attempt) = report.map_or((*result, *attempt), |report| (report.result, report.attempt));
         // A retry of what failed before is shown as what it comes to.
         let result = if verdict == TestResult::Flaky { &verdict } else { result };
         let (below, failed) = self.below(cell, package, test);
@@ -164,7 +177,7 @@ impl View<'_> {
             } else if below > 0 {
                 tail.push(plural(below, "subtest"));
             }
-            if *attempt > 1 {
+            if attempt > 1 {
                 tail.push(format!("attempt {attempt}"));
             }
             tail.extend(message.as_ref().map(|message| escape(message).into_owned()));

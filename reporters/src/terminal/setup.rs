@@ -3,7 +3,7 @@
 use super::Verbosity;
 use super::lines::View;
 use super::paint::{Role, Verb};
-use crate::event::{Event, LossEvidence};
+use crate::event::{CellId, Event, LossEvidence, PreparedStep};
 use crate::text::{bytes, escape, plural};
 
 impl View<'_> {
@@ -64,8 +64,26 @@ impl View<'_> {
                 };
                 self.paint.line(Verb::good("SHIP"), *duration_ms, &self.cell(cell), &text)
             }),
+            Event::GuestPrepared { cell, steps, failed, .. } => self.prepared(cell, steps, failed.is_some()),
             _ => String::new(),
         }
+    }
+
+    /// The steps one by one where somebody wants to know.
+    fn prepared(&self, cell: &CellId, steps: &[PreparedStep], failed: bool) -> String {
+        let cell = self.cell(cell);
+        let verb = || if failed { Verb::bad("PREPARE") } else { Verb::good("PREPARE") };
+        let each = steps.iter().map(|step| {
+            self.at_least(Verbosity::Verbose, || {
+                self.paint.line(Verb::plain("STEP"), step.duration_ms, &cell, &escape(&step.name))
+            })
+        });
+        let mut text: String = each.collect();
+        text.push_str(&self.at_least(Verbosity::Normal, || {
+            let total = steps.iter().map(|step| step.duration_ms).sum::<u64>();
+            self.paint.line(verb(), total, &cell, &plural(steps.len() as u64, "step"))
+        }));
+        text
     }
 
     /// What went wrong is said at every verbosity.
@@ -98,6 +116,14 @@ impl View<'_> {
                 let during = test_running.as_ref().map(|test| format!(" (while {} ran)", escape(test)));
                 let text = format!("{}{}", escape(signature), during.unwrap_or_default());
                 self.paint.line(Verb::bad("SPLAT"), None, &self.cell(cell), &text)
+            }
+            Event::SplatAllowed { cell, signature, reason, link, .. } => {
+                let link = link.as_ref().map(|link| format!(", {}", escape(link))).unwrap_or_default();
+                let text = format!("{} (allowed: {}{link})", escape(signature), escape(reason));
+                self.paint.line(Verb::odd("SPLAT"), None, &self.cell(cell), &text)
+            }
+            Event::RunHalted { reason } => {
+                self.paint.note(Verb::bad("Stopping"), &format!("nothing more begins: {}", escape(reason)))
             }
             event => self.failed(event),
         }

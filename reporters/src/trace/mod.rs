@@ -44,8 +44,10 @@ pub fn text(run: &Run, masks: &Masks) -> Result<String, serde_json::Error> {
                 "args": {"sort_index": lane}}));
             events.extend(track.iter().map(|it| bar(lane, it)));
             if let Some(lost) = of.lost_ms.filter(|_| index == 0) {
-                events.push(json!({"ph": "i", "s": "t", "pid": PROCESS, "tid": lane, "ts": lost * 1000,
-                    "name": "machine lost", "cat": "machine"}));
+                events.push(
+                    json!({"ph": "i", "s": "t", "pid": PROCESS, "tid": lane, "ts": lost.saturating_mul(1000),
+                    "name": "machine lost", "cat": "machine"}),
+                );
             }
         }
     }
@@ -65,7 +67,8 @@ fn named(what: &str, lane: u32, name: &str) -> Value {
 
 fn bar(lane: u32, bar: &Bar) -> Value {
     json!({
-        "ph": "X", "pid": PROCESS, "tid": lane, "ts": bar.start * 1000, "dur": (bar.end - bar.start) * 1000,
+        "ph": "X", "pid": PROCESS, "tid": lane, "ts": bar.start.saturating_mul(1000),
+        "dur": (bar.end - bar.start).saturating_mul(1000),
         "name": bar.name, "cat": bar.category, "args": bar.args,
     })
 }
@@ -100,7 +103,9 @@ fn bars(run: &Run, machine: &str, lane: &MachineLane) -> Vec<Bar> {
                 let Some(shard) = shard.filter(|shard| shard.machine == machine) else { continue };
                 let bound = shard.ended.as_ref().map_or(last, |ended| ended.ended_ms);
                 let (end, result) = match &attempt.ended {
-                    Some(ended) => (attempt.started_ms + ended.duration_ms, result_name(ended.result)),
+                    Some(ended) => {
+                        (attempt.started_ms.saturating_add(ended.duration_ms), result_name(ended.result))
+                    }
                     None => (bound, "no end"),
                 };
                 let args = json!({"package": name, "result": result, "attempt": attempt.number});

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::boot::{Classifier, Ended, Facts};
 use crate::event::{BootPhase, CellId, LossEvidence, OutputRef};
-use crate::model::{BootFailure, Loss, Run};
+use crate::model::{BootFailure, Cell, Loss, Run};
 use crate::output::OutputSource;
 
 /// Bytes of a console that are read at once.
@@ -20,30 +20,34 @@ pub struct Explained {
     pub finding: Finding,
 }
 
-/// Why each machine of a run failed that did not come up or was lost, in the order of the cells. The whole console is
-/// read where the run directory has it, else the lines that the events carry.
+/// Why each machine of a run failed that did not come up or was lost, in the order of the cells.
 pub fn explain(run: &Run, output: &dyn OutputSource) -> Vec<Explained> {
-    let accelerator = run.accelerators.values().next().cloned();
+    run.cells.iter().flat_map(|cell| explain_cell(run, cell, output)).collect()
+}
+
+/// The same of one cell: first the machines that did not come up, then those that were lost. The whole console is read
+/// where the run directory has it, else the lines that the events carry.
+pub fn explain_cell(run: &Run, cell: &Cell, output: &dyn OutputSource) -> Vec<Explained> {
+    let failed = cell.boot_failures.iter().map(|it| (&it.machine, &it.excerpt, facts_of_boot(it)));
+    let lost = cell.losses.iter().map(|it| (&it.machine, &it.excerpt, facts_of_loss(it)));
     let mut explained = Vec::new();
-    for cell in &run.cells {
-        let failed = cell.boot_failures.iter().map(|it| (&it.machine, &it.excerpt, facts_of_boot(it)));
-        let lost = cell.losses.iter().map(|it| (&it.machine, &it.excerpt, facts_of_loss(it)));
-        for (machine, excerpt, mut facts) in failed.chain(lost) {
-            facts.accelerator.clone_from(&accelerator);
-            let finding = console(machine, excerpt, output).finding(&facts);
-            explained.extend(finding.map(|finding| Explained {
-                cell: cell.id.clone(),
-                machine: machine.clone(),
-                finding,
-            }));
-        }
+    for (machine, excerpt, mut facts) in failed.chain(lost) {
+        facts.accelerator = run.accelerators.values().next().cloned();
+        let finding = console(machine, excerpt, output).finding(&facts);
+        explained.extend(finding.map(|finding| Explained {
+            cell: cell.id.clone(),
+            machine: machine.clone(),
+            finding,
+        }));
     }
     explained
 }
 
-/// The cause of one failed boot, by what its event carries: live, before anything was kept.
-pub fn explain_boot(failure: &BootFailure) -> Option<Finding> {
-    from_lines(&failure.excerpt).finding(&facts_of_boot(failure))
+/// Why the machine did not come up for want of which a cell did not run.
+pub(crate) fn boot_cause(run: &Run, cell: &Cell, output: &dyn OutputSource) -> Option<Finding> {
+    let failure = cell.boot_failures.last()?;
+    let explained = explain_cell(run, cell, output);
+    explained.into_iter().find(|it| it.machine == failure.machine).map(|it| it.finding)
 }
 
 fn facts_of_boot(failure: &BootFailure) -> Facts {

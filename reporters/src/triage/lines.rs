@@ -24,7 +24,7 @@ impl Line<'_> {
 }
 
 /// Cuts a console into lines. A carriage return and a jump of the cursor end a line too, since a progress display
-/// or a firmware's screen writes many texts on one. Memory is bounded by [`LONGEST`].
+/// or a firmware's screen writes many texts on one. Memory is bounded by `LONGEST`.
 #[derive(Debug, Clone, Default)]
 pub struct LineReader {
     /// Raw bytes of the unfinished line.
@@ -99,29 +99,35 @@ impl LineReader {
         }
         self.clean.clear();
         let mut start = 0;
+        // Column of the first byte of `clean`, as far as cursor positions tell.
+        let mut column = 1;
         let mut at = 0;
         while at < text.len() {
-            let (next, ends) = match text[at] {
+            let (next, step) = match text[at] {
                 0x1b => escape(text, at),
-                b'\r' => (at + 1, true),
+                b'\r' => (at + 1, Step::To(1)),
                 b'\t' => {
                     self.clean.push(b' ');
-                    (at + 1, false)
+                    (at + 1, Step::On)
                 }
-                byte if byte < b' ' => (at + 1, false),
+                byte if byte < b' ' => (at + 1, Step::On),
                 _ => {
                     let run = text[at..].iter().position(|byte| *byte < b' ').unwrap_or(text.len() - at);
                     self.clean.extend_from_slice(&text[at..at + run]);
-                    (at + run, false)
+                    (at + run, Step::On)
                 }
             };
             at = next;
-            if ends {
+            if let Step::To(there) = step {
+                // A firmware's screen says where the cursor is even where it stands already.
+                if there > 1 && (column + self.clean.len()).abs_diff(there) <= 1 {
+                    continue;
+                }
                 if !self.clean.is_empty() {
                     each(Line { bytes: &self.clean, number, offset: offset + start as u64 });
                     self.clean.clear();
                 }
-                start = at;
+                (start, column) = (at, there);
             }
         }
         if !self.clean.is_empty() {
@@ -130,29 +136,48 @@ impl LineReader {
     }
 }
 
-/// Where the escape sequence at `at` ends, and whether it moves the cursor to another line.
-fn escape(text: &[u8], at: usize) -> (usize, bool) {
+/// What a control sequence does to the cursor.
+enum Step {
+    /// It stays in its line.
+    On,
+    /// It goes to this column, most often of another line.
+    To(usize),
+}
+
+/// Where the escape sequence at `at` ends, and what it does to the cursor.
+fn escape(text: &[u8], at: usize) -> (usize, Step) {
     match text.get(at + 1) {
         Some(b'[') => {
             let body = &text[at + 2..];
             // A sequence that is never closed is broken noise: only its introducer goes.
             match body.iter().position(|byte| !(0x20..0x40).contains(byte)) {
                 Some(end) if (0x40..0x7f).contains(&body[end]) => {
-                    (at + 3 + end, matches!(body[end], b'H' | b'f' | b'J' | b'd'))
+                    let step = match body[end] {
+                        b'H' | b'f' => Step::To(second(&body[..end])),
+                        b'J' | b'd' => Step::To(1),
+                        _ => Step::On,
+                    };
+                    (at + 3 + end, step)
                 }
-                _ => (at + 2, false),
+                _ => (at + 2, Step::On),
             }
         }
         Some(b']') => match memchr2(0x07, 0x1b, &text[at + 2..]) {
-            Some(end) if text[at + 2 + end] == 0x07 => (at + 3 + end, false),
-            Some(end) => (at + 2 + end, false),
-            None => (at + 2, false),
+            Some(end) if text[at + 2 + end] == 0x07 => (at + 3 + end, Step::On),
+            Some(end) => (at + 2 + end, Step::On),
+            None => (at + 2, Step::On),
         },
-        Some(b'(' | b')') => ((at + 3).min(text.len()), false),
-        Some(b'c') => (at + 2, true),
-        Some(0x37 | 0x38 | b'=' | b'>' | b'M' | b'\\') => (at + 2, false),
-        _ => (at + 1, false),
+        Some(b'(' | b')') => ((at + 3).min(text.len()), Step::On),
+        Some(b'c') => (at + 2, Step::To(1)),
+        Some(0x37 | 0x38 | b'=' | b'>' | b'M' | b'\\') => (at + 2, Step::On),
+        _ => (at + 1, Step::On),
     }
+}
+
+/// The second number of `12;09`, 1 where there is none.
+fn second(numbers: &[u8]) -> usize {
+    let figures = numbers.split(|byte| *byte == b';').nth(1);
+    figures.and_then(|figures| std::str::from_utf8(figures).ok()?.parse().ok()).unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -190,6 +215,14 @@ mod tests {
                 "{cut}"
             );
         }
+    }
+
+    #[test]
+    fn a_cursor_that_is_set_where_it_stands_cuts_no_word() {
+        let bios =
+            b"\x1b[0merror: no\x1b[12;09H\x1b[12;10H such partition.\r\ngrub\x1b[13;04H\x1b[13;05H rescue> ";
+        let texts: Vec<_> = read(bios, 7).into_iter().map(|(text, ..)| text).collect();
+        assert_eq!(texts, ["error: no such partition.", "grub rescue> "]);
     }
 
     #[test]

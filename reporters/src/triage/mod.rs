@@ -19,7 +19,8 @@ use serde::Serialize;
 
 use crate::event::BootPhase;
 
-pub use explain::{Explained, explain, explain_boot};
+pub(crate) use explain::boot_cause;
+pub use explain::{Explained, explain, explain_cell};
 pub use lines::{Line, LineReader};
 pub use normal::normalise;
 

@@ -1,4 +1,4 @@
-# Says what a guest lacks. Arguments: store, trees, layout root, digest of the tree. Input: one blob digest a line.
+# Says what a guest lacks. Arguments: store, trees, layout root, digest of the tree. Input: one blob a line, its digest, and `-MODE` unless that is 755.
 # Answers `have`; or `gzip` where it can unpack that, `need <digest>` for each missing blob, and `end`.
 set -u
 store=$1 trees=$2 root=$3 tree=$4
@@ -15,7 +15,8 @@ spoiled=
 if [ -e "$store/.stamp" ]; then
   for blob in $(find "$store" -type f -newer "$store/.stamp" 2>/dev/null); do
     sum=$(sha256sum <"$blob") || exit 14
-    if [ "${sum%% *}" != "${blob##*/}" ]; then
+    name=${blob##*/}
+    if [ "${sum%% *}" != "${name%%-*}" ]; then
       rm -f "$blob"
       spoiled=yes
     fi

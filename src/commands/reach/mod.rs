@@ -1,4 +1,4 @@
-//! `stack ssh-config`, `ssh`, `exec`, `cp`, `console`, `status`, `tmux`: reach machines, change none.
+//! `stack ssh-config`, `ssh`, `exec`, `cp`, `console`, `status`, `tmux`, `flare`: reach machines, change none.
 //!
 //! Owns which machine a word means and one file a subcommand. Does not boot, lease or remove (`stack`). To add a
 //! subcommand: a variant of [`cli::Reach`], a file here, a line in [`reach`].
@@ -6,6 +6,7 @@
 mod console;
 mod cp;
 mod exec;
+mod flare;
 mod ssh;
 mod ssh_config;
 mod status;
@@ -43,6 +44,9 @@ pub(super) async fn reach(command: &cli::Reach, settings: &Settings, world: &Wor
         }
         cli::Reach::Status { stack, all, format } => {
             status::status(settings, world, stack.as_deref(), *all, *format).await
+        }
+        cli::Reach::Flare { stack, to } => {
+            flare::flare(settings, world, stack.as_deref(), to.as_deref()).await
         }
         cli::Reach::Tmux { stack, detach } => tmux::tmux(settings, world, stack.as_deref(), *detach).await,
     }
@@ -86,12 +90,15 @@ async fn unreachable(world: &World, named: &Named) -> Option<Failure> {
     let domain = named.stack.domain_name(&named.machine.id);
     let state = match world.hypervisor.state(&domain).await {
         Err(_) | Ok(Some(DomainState::Running)) => return None,
-        Ok(Some(DomainState::Paused)) => "paused",
         Ok(Some(DomainState::Off)) => "off",
+        Ok(Some(_)) => "paused",
         Ok(None) => "gone",
     };
     let failure = Failure::new(Kind::Infrastructure, format!("machine `{}` is {state}", named.machine.id));
-    Some(failure.hint("`kmt-run stack status` shows all; `kmt-run run` boots what it needs"))
+    Some(
+        failure
+            .hint("`kmt-run stack status` shows all; `kmt-run stack resume` brings up what is paused or off"),
+    )
 }
 
 /// What was typed after `--` as a line for a shell: one word is a line, several are a command and its arguments.

@@ -85,9 +85,9 @@ fn state(progress: Progress, domain: Option<Option<DomainState>>, greets: bool, 
         (_, None) => "unknown",
         (_, Some(None)) => "gone",
         (_, Some(Some(DomainState::Off))) => "off",
-        (_, Some(Some(DomainState::Paused))) => "paused",
         (_, Some(Some(DomainState::Running))) if greets => "ready",
         (_, Some(Some(DomainState::Running))) => "silent",
+        (_, Some(Some(_))) => "paused",
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::{
     Acceleration, Accelerator, Disk, DiskFormat, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain,
 };
-use crate::external::scripted::{Domain, Fault, Power, Stage, signal_self};
+use crate::external::scripted::{Domain, Fault, Power, Stage, end_processes, freeze_processes, signal_self};
 use crate::external::{Class, Error, Result};
 
 const SYSTEM: &str = "libvirt";
@@ -36,25 +36,32 @@ impl FakeHypervisor {
     /// What must hold when a domain starts.
     fn check(&self, domain: &Domain) -> Result<()> {
         let careless = |what: &str| Err(self.stage.careless("start", &domain.name, what));
-        if domain.power != Power::Off {
+        if matches!(domain.power, Power::On | Power::Silent) {
             return careless("it runs already");
         }
         if let Some(file) = domain.files.iter().find(|file| !file.is_file()) {
             return careless(&format!("there is no file `{}`", file.display()));
         }
-        let taken =
-            self.stage.domains().into_iter().any(|other| {
-                other.name != domain.name && other.power != Power::Off && other.port == domain.port
-            });
+        let taken = self
+            .stage
+            .domains()
+            .into_iter()
+            .any(|other| other.name != domain.name && other.runs() && other.port == domain.port);
         if taken { careless("its port belongs to another domain") } else { Ok(()) }
     }
 
     /// The root of a guest: its own programs before those of this machine.
     fn furnish(&self, domain: &Domain) -> std::io::Result<()> {
         let root = self.stage.guest(&domain.name);
-        let _ = fs::remove_dir_all(&root);
+        // Started again without being defined anew, it has the disk it had.
+        let old = if domain.starts == 0 { root.clone() } else { root.join("run") };
+        let _ = fs::remove_dir_all(old);
         for folder in ["bin", "etc", "run", "var/lib", "opt"] {
             fs::create_dir_all(root.join(folder))?;
+        }
+        if self.stage.script.machine(&domain.machine).kernel_log {
+            fs::create_dir(root.join("dev"))?;
+            fs::write(root.join("dev/kmsg"), "6,1,1000000,-;Linux version 6.1.0-fake\n")?;
         }
         let program = |name: &str, text: &str| {
             let file = root.join("bin").join(name);
@@ -71,6 +78,8 @@ impl FakeHypervisor {
             Fault::FactsMute => return program("uname", "exit 1"),
             _ => program("uname", &format!("case $1 in -m) echo x86_64;; *) echo {release};; esac"))?,
         }
+        // The clock of this host is not its to set.
+        program("date", "echo \"$@\" >>\"$KMT_GUEST/clock\"")?;
         if domain.fault == Fault::DiskFull {
             program(
                 "tar",
@@ -120,7 +129,7 @@ impl FakeHypervisor {
 impl Hypervisor for FakeHypervisor {
     async fn facts(&self) -> Result<HostFacts> {
         self.stage.look("facts", "the host")?;
-        let running = self.stage.domains().into_iter().filter(|domain| domain.power != Power::Off);
+        let running = self.stage.domains().into_iter().filter(Domain::runs);
         let taken: u64 = running.map(|domain| u64::from(domain.memory_mib) + 96).sum();
         Ok(HostFacts {
             acceleration: Acceleration {
@@ -158,7 +167,7 @@ impl Hypervisor for FakeHypervisor {
         self.stage.act("define", &spec.name)?;
         if let Some(known) = self.stage.domain(&spec.name) {
             if known.power != Power::Off {
-                return Err(self.stage.careless("define", &spec.name, "it runs"));
+                return Err(self.stage.careless("define", &spec.name, "it runs, or is saved"));
             }
             if known.uuid != spec.uuid {
                 return Err(self.stage.careless("define", &spec.name, "another domain has its name"));
@@ -169,7 +178,7 @@ impl Hypervisor for FakeHypervisor {
             let words = "unsupported configuration: machine type 'q35' is not supported";
             return Err(FakeHypervisor::refused("define", &spec.name, Class::Rejected, words));
         }
-        let disk = |disk: &Disk| disk.format == DiskFormat::Qcow2;
+        let disk = |disk: &Disk| disk.format == DiskFormat::Qcow2 && disk.serial.is_none();
         if spec.disks.iter().filter(|d| disk(d)).count() != 1 {
             return Err(self.stage.careless("define", &spec.name, "it has not exactly one overlay"));
         }
@@ -217,8 +226,16 @@ impl Hypervisor for FakeHypervisor {
             }
             _ => {}
         }
+        if domain.power == Power::Saved {
+            freeze_processes(&self.stage.guest(name), Signal::CONT);
+            domain.power = Power::On;
+            self.stage.put(&domain);
+            self.stage.step();
+            return Ok(());
+        }
         self.furnish(&domain).map_err(|error| Error::io(SYSTEM, "start", name, &error))?;
         domain.power = Power::On;
+        domain.greets = false;
         domain.starts += 1;
         self.stage.put(&domain);
         self.stage.step();
@@ -228,10 +245,33 @@ impl Hypervisor for FakeHypervisor {
 
     async fn state(&self, name: &str) -> Result<Option<DomainState>> {
         self.stage.look("state", name)?;
-        Ok(self.stage.domain(name).map(|domain| match domain.power {
-            Power::Off => DomainState::Off,
-            Power::On | Power::Silent => DomainState::Running,
-        }))
+        Ok(self.stage.domain(name).map(|domain| state_of(&domain)))
+    }
+
+    async fn save(&self, name: &str) -> Result<()> {
+        self.stage.act("save", name)?;
+        let Some(mut domain) = self.stage.domain(name).filter(Domain::runs) else {
+            return Err(self.stage.careless("save", name, "it does not run"));
+        };
+        freeze_processes(&self.stage.guest(name), Signal::STOP);
+        domain.power = Power::Saved;
+        self.stage.put(&domain);
+        self.stage.step();
+        Ok(())
+    }
+
+    async fn stop(&self, name: &str) -> Result<()> {
+        self.stage.act("stop", name)?;
+        let Some(mut domain) = self.stage.domain(name) else {
+            return Err(self.stage.careless("stop", name, "there is no such domain"));
+        };
+        if domain.runs() {
+            end_processes(&self.stage.guest(name));
+            domain.power = Power::Off;
+            self.stage.put(&domain);
+        }
+        self.stage.step();
+        Ok(())
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
@@ -244,11 +284,19 @@ impl Hypervisor for FakeHypervisor {
     async fn owned(&self) -> Result<Vec<OwnedDomain>> {
         self.stage.look("owned", "the host")?;
         let owned = |domain: Domain| OwnedDomain {
-            state: if domain.power == Power::Off { DomainState::Off } else { DomainState::Running },
+            state: state_of(&domain),
             name: domain.name,
             stack: domain.stack,
             machine: domain.machine,
         };
         Ok(self.stage.domains().into_iter().map(owned).collect())
+    }
+}
+
+fn state_of(domain: &Domain) -> DomainState {
+    match domain.power {
+        Power::Off => DomainState::Off,
+        Power::On | Power::Silent => DomainState::Running,
+        Power::Saved => DomainState::Saved,
     }
 }

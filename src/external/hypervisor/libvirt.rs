@@ -168,8 +168,28 @@ fn state_of(domain: &Domain) -> Result<DomainState, virt::error::Error> {
     Ok(match domain.state()?.0 {
         Enum::Known(Raw::Running | Raw::Blocked) => DomainState::Running,
         Enum::Known(Raw::Paused | Raw::PMSuspended) => DomainState::Paused,
+        _ if domain.has_managed_save(0)? => DomainState::Saved,
         _ => DomainState::Off,
     })
+}
+
+/// Ends QEMU, where there is one.
+fn power_off(domain: &Domain) -> Result<(), virt::error::Error> {
+    if matches!(state_of(domain)?, DomainState::Off | DomainState::Saved) {
+        return Ok(());
+    }
+    match domain.destroy() {
+        Err(error) if !error.code().is(ErrorNumber::OperationInvalid) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file is a qcow2 image; raw otherwise.
+fn is_qcow2(file: &Path) -> bool {
+    use std::io::Read as _;
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"QFI\xfb"
 }
 
 /// The domain of that name, `None` where there is none.
@@ -248,7 +268,8 @@ impl Hypervisor for Libvirt {
 
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> external::Result<()> {
         Child::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .args(["create", "-q", "-f", "qcow2", "-F"])
+            .args([if is_qcow2(base) { "qcow2" } else { "raw" }, "-b"])
             .arg(base)
             .arg(overlay)
             .success()
@@ -260,9 +281,9 @@ impl Hypervisor for Libvirt {
     async fn define(&self, spec: &DomainSpec) -> external::Result<()> {
         let qemu_user = self.qemu_user().await?;
         if let Some((user, group)) = qemu_user {
-            let own = [&spec.initrd, &spec.console]
-                .into_iter()
-                .chain(spec.disks.iter().filter(|d| d.format == super::DiskFormat::Qcow2).map(|d| &d.file));
+            let own = [&spec.initrd, &spec.console].into_iter().chain(
+                spec.disks.iter().filter(|d| d.format != super::DiskFormat::RawReadOnly).map(|d| &d.file),
+            );
             for file in own {
                 std::os::unix::fs::chown(file, Some(user), Some(group)).map_err(|error| {
                     Error::io("file system", "give QEMU", file.display().to_string(), &error)
@@ -278,6 +299,16 @@ impl Hypervisor for Libvirt {
         self.ask("start", name, move |c| c.lookup_domain_by_name(&wanted)?.create()).await
     }
 
+    async fn save(&self, name: &str) -> external::Result<()> {
+        let wanted = name.to_owned();
+        self.ask("save", name, move |c| c.lookup_domain_by_name(&wanted)?.managed_save(0)).await
+    }
+
+    async fn stop(&self, name: &str) -> external::Result<()> {
+        let wanted = name.to_owned();
+        self.ask("stop", name, move |c| power_off(&c.lookup_domain_by_name(&wanted)?)).await
+    }
+
     async fn state(&self, name: &str) -> external::Result<Option<DomainState>> {
         let wanted = name.to_owned();
         self.ask("look at", name, move |c| find(c, &wanted)?.map(|d| state_of(&d)).transpose()).await
@@ -289,12 +320,7 @@ impl Hypervisor for Libvirt {
             let Some(domain) = find(c, &wanted)? else {
                 return Ok(());
             };
-            if state_of(&domain)? != DomainState::Off
-                && let Err(error) = domain.destroy()
-                && !error.code().is(ErrorNumber::OperationInvalid)
-            {
-                return Err(error);
-            }
+            power_off(&domain)?;
             let flags = virt::sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | virt::sys::VIR_DOMAIN_UNDEFINE_NVRAM;
             match domain.undefine_flags(flags) {
                 Err(error) if error.code().is(ErrorNumber::NoDomain) => Ok(()),

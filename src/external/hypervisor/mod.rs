@@ -74,9 +74,20 @@ pub struct HostFacts {
 pub enum GuestNetwork {
     /// Nothing: only our SSH forward reaches in.
     #[default]
+    #[serde(alias = "user")]
     Closed,
     /// The world, through the host.
     Outbound,
+}
+
+impl GuestNetwork {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GuestNetwork::Closed => "closed",
+            GuestNetwork::Outbound => "outbound",
+        }
+    }
 }
 
 /// A disk of a domain, in the order the guest sees them.
@@ -86,6 +97,8 @@ pub struct Disk {
     pub file: PathBuf,
     /// Its format.
     pub format: DiskFormat,
+    /// Serial number by which the guest finds it; the disks of the image have none.
+    pub serial: Option<String>,
 }
 
 /// How a disk's bytes lie in its file.
@@ -95,6 +108,8 @@ pub enum DiskFormat {
     Qcow2,
     /// Plain bytes, given read-only and shared between guests.
     RawReadOnly,
+    /// Plain bytes.
+    Raw,
 }
 
 /// A domain to be.
@@ -110,6 +125,8 @@ pub struct DomainSpec {
     pub machine: String,
     /// Architecture of the guest.
     pub arch: Arch,
+    /// QEMU's machine type, where it is not the usual one of the architecture.
+    pub machine_type: Option<String>,
     /// Accelerator and CPU model.
     pub acceleration: Acceleration,
     /// Virtual processors.
@@ -141,6 +158,8 @@ pub enum DomainState {
     Running,
     /// QEMU exists and does not run the guest.
     Paused,
+    /// There is no QEMU; the guest's memory is kept in a file, and it goes on from there when it is started.
+    Saved,
     /// There is no QEMU.
     Off,
 }
@@ -164,15 +183,21 @@ pub trait Hypervisor: Send + Sync {
     /// Looks at the host: reachable, how guests run, what is free.
     async fn facts(&self) -> external::Result<HostFacts>;
 
-    /// Makes a writable overlay over `base`, readable by QEMU's user. Sparse.
+    /// Makes a writable overlay over `base` (raw or qcow2), readable by QEMU's user. Sparse.
     async fn create_overlay(&self, base: &std::path::Path, overlay: &std::path::Path)
     -> external::Result<()>;
 
     /// Makes the domain known; replaces one of the same name and uuid.
     async fn define(&self, spec: &DomainSpec) -> external::Result<()>;
 
-    /// Starts a defined domain. `Busy` where its port was taken meanwhile.
+    /// Starts a defined domain, or lets a saved one go on. `Busy` where its port was taken meanwhile.
     async fn start(&self, name: &str) -> external::Result<()>;
+
+    /// Keeps the memory of a running domain in a file and ends QEMU: the host has the memory back.
+    async fn save(&self, name: &str) -> external::Result<()>;
+
+    /// Ends a running domain as if its power failed; it stays defined. Nothing to do where it is off.
+    async fn stop(&self, name: &str) -> external::Result<()>;
 
     /// Its state; `None` where there is none of that name.
     async fn state(&self, name: &str) -> external::Result<Option<DomainState>>;

@@ -39,11 +39,14 @@ fn disk(index: usize, disk: &Disk) -> String {
     let (driver, read_only) = match disk.format {
         DiskFormat::Qcow2 => ("type='qcow2' cache='unsafe' discard='unmap'", ""),
         DiskFormat::RawReadOnly => ("type='raw' cache='unsafe'", "<readonly/>"),
+        DiskFormat::Raw => ("type='raw' cache='unsafe'", ""),
     };
+    let serial = disk.serial.as_deref().map(|serial| format!("<serial>{}</serial>", esc(serial)));
     format!(
         "<disk type='file' device='disk'><driver name='qemu' {driver}/><source file='{}'/>\
-         <target dev='vd{target}' bus='virtio'/>{read_only}</disk>",
-        esc(&disk.file.display().to_string())
+         <target dev='vd{target}' bus='virtio'/>{read_only}{}</disk>",
+        esc(&disk.file.display().to_string()),
+        serial.unwrap_or_default()
     )
 }
 
@@ -89,6 +92,7 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
         Arch::X86_64 => ("x86_64", "q35", "<acpi/><apic/>"),
         Arch::Arm64 => ("aarch64", "virt", "<gic version='3'/>"),
     };
+    let machine = esc(spec.machine_type.as_deref().unwrap_or(machine));
     let mut xml = format!("<domain type='{kind}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>");
     let _ = write!(xml, "<name>{}</name><uuid>{}</uuid>", esc(&spec.name), spec.uuid);
     let _ = write!(
@@ -173,13 +177,18 @@ mod tests {
             stack: Uuid::from_u128(7),
             machine: "debian_12-6.1-x86_64".to_owned(),
             arch: Arch::X86_64,
+            machine_type: None,
             acceleration: Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None },
             vcpu: 2,
             memory_mib: 1024,
             kernel: "/k".into(),
             initrd: "/i".into(),
             cmdline: "a & b".to_owned(),
-            disks: vec![Disk { file: "/d,1".into(), format: DiskFormat::Qcow2 }],
+            disks: vec![Disk {
+                file: "/d,1".into(),
+                format: DiskFormat::Qcow2,
+                serial: Some("kmt0".to_owned()),
+            }],
             console: "/c,1".into(),
             ssh_port: 2222,
             mac: "52:54:00:00:00:01".to_owned(),
@@ -193,6 +202,9 @@ mod tests {
         assert!(xml.contains("<name>kmt-&lt;x&gt;</name>"), "{xml}");
         assert!(xml.contains("a &amp; b"));
         assert!(xml.contains("restrict=on"));
+        assert!(xml.contains("<serial>kmt0</serial>") && xml.contains("machine='q35'"));
+        let other = DomainSpec { machine_type: Some("pc".to_owned()), ..spec() };
+        assert!(domain(&other, None).contains("machine='pc'"));
         assert!(xml.contains("path=/c,,1"));
         assert!(xml.contains("+64055:+64055"));
         let (stack, machine) = owner(&xml).unwrap();

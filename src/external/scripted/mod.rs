@@ -10,7 +10,7 @@ mod stage;
 
 pub use script::{Fault, MachineScript, PackageScript, Refusal, Script};
 pub use stage::{Domain, KILL_AT, Power, Stage};
-pub(super) use stage::{end_processes, signal_self};
+pub(super) use stage::{end_processes, freeze_processes, signal_self};
 
 use std::path::Path;
 

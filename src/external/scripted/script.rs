@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::external::Class;
+use crate::external::host::HostState;
 use crate::machine::Deadlines;
 use crate::settings::file::parse_duration;
 
@@ -28,6 +29,8 @@ pub struct Script {
     pub refusal: Vec<Refusal>,
     /// Step of Debian's tools that is refused (see `FakeDebian`).
     pub debian: Option<String>,
+    /// What the machine has and allows.
+    pub host: HostState,
 }
 
 impl Default for Script {
@@ -40,6 +43,7 @@ impl Default for Script {
             package: Vec::new(),
             refusal: Vec::new(),
             debian: None,
+            host: HostState::default(),
         }
     }
 }
@@ -50,6 +54,8 @@ impl Default for Script {
 pub struct MachineScript {
     /// What happens to its first boot, its second, …; after that all goes well.
     pub boots: Vec<Fault>,
+    /// Whether its kernel log can be followed.
+    pub kernel_log: bool,
     /// What its `uname -r` says.
     pub release: Option<String>,
 }

@@ -28,6 +28,8 @@ pub enum Power {
     On,
     /// It runs, and its guest does not answer any more.
     Silent,
+    /// Its memory is in a file; its processes are frozen.
+    Saved,
 }
 
 /// A domain as the stage knows it.
@@ -59,6 +61,13 @@ pub struct Domain {
     pub fault: Fault,
     /// Times it was started.
     pub starts: u32,
+}
+
+impl Domain {
+    /// Whether its processor exists.
+    pub fn runs(&self) -> bool {
+        matches!(self.power, Power::On | Power::Silent)
+    }
 }
 
 /// The stage of one scripted world.
@@ -278,6 +287,13 @@ pub(in crate::external) fn end_processes(root: &Path) {
             }
         }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Stops all processes of a guest as they are, or lets them go on.
+pub(in crate::external) fn freeze_processes(root: &Path, signal: Signal) {
+    for process in processes(root) {
+        let _ = kill_process(process, signal);
     }
 }
 

@@ -10,6 +10,15 @@ sub() {
 }
 # Asks the world for something, and waits for it.
 world() { echo "$1" >"$KMT_GUEST/control.new"; mv "$KMT_GUEST/control.new" "$KMT_GUEST/control"; sleep 600; }
+# The kernel says something now, by its own clock.
+kernel() {
+  at=$(awk '{ printf "%.0f", $1 * 1000000 }' /proc/uptime)
+  records=$(wc -l <"$KMT_GUEST/dev/kmsg")
+  for line in "$@"; do
+    records=$((records + 1))
+    printf '4,%d,%d,-;%s\n' "$records" "$at" "$line" >>"$KMT_GUEST/dev/kmsg"
+  done
+}
 chosen() { [ -z "$2" ] || printf '%s\n' "$1" | grep -Eq -- "${2%%/*}"; }
 
 wanted='' unwanted='' words='' list='' listing=no count=1

@@ -149,7 +149,7 @@ async fn watch_guest(stage: Arc<Stage>, domain: Domain, fate: Arc<watch::Sender<
         tokio::time::sleep(LOOK).await;
         let now =
             stage.domain(&domain.name).filter(|now| now.uuid == domain.uuid && now.starts == domain.starts);
-        let Some(now) = now.filter(|now| now.power != Power::Off) else {
+        let Some(now) = now.filter(Domain::runs) else {
             fate.send_replace(Fate::Broken);
             return;
         };
@@ -239,7 +239,7 @@ impl Played {
         };
         // A command that ended with its machine has no status.
         tokio::time::sleep(Duration::ZERO).await;
-        let gone = self.stage.domain(&self.domain.name).is_none_or(|now| now.power == Power::Off);
+        let gone = self.stage.domain(&self.domain.name).is_none_or(|now| !now.runs());
         if gone || *self.seen.borrow() == Fate::Broken { Err(self.broken()) } else { done }
     }
 }

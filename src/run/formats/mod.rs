@@ -8,6 +8,10 @@ pub mod gtest;
 pub mod libtest;
 pub mod tap;
 
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
 use super::gotest::{Framing, Item, Parser};
 use crate::settings::component::Format;
 
@@ -15,7 +19,7 @@ use crate::settings::component::Format;
 const KSFT_SKIP: i32 = 4;
 
 /// The language of one test binary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Speech {
     /// Go's `testing`.
     Go(Framing),
@@ -41,6 +45,27 @@ impl Speech {
     /// Whether the binary can be asked for its tests, and told which to run.
     pub fn is_go(self) -> bool {
         matches!(self, Speech::Go(_))
+    }
+
+    /// Arguments of a binary that is not Go's, so that it runs these tests only, so many times. TAP has no words for it:
+    /// such a binary runs whole.
+    pub fn chosen(self, tests: Option<&BTreeSet<String>>, count: u32) -> Vec<String> {
+        let mut args = Vec::new();
+        match (self, tests) {
+            (Speech::Gtest, Some(tests)) => {
+                let wanted: Vec<String> = tests.iter().map(|test| format!("{test}:{test}/*")).collect();
+                args.push(format!("--gtest_filter={}", wanted.join(":")));
+            }
+            (Speech::Libtest, Some(tests)) => {
+                args.push("--exact".to_owned());
+                args.extend(tests.iter().cloned());
+            }
+            _ => {}
+        }
+        if self == Speech::Gtest && count != 1 {
+            args.push(format!("--gtest_repeat={count}"));
+        }
+        args
     }
 
     /// Reads what such a binary says.

@@ -24,7 +24,7 @@ fn story(items: &[Item]) -> Vec<String> {
             Item::Panicked { test, message } => Some(format!("panicked {test:?} {message}")),
             Item::PackageOk => Some("ok".to_owned()),
             Item::PackageFail => Some("fail".to_owned()),
-            Item::Output { .. } => None,
+            Item::Output { .. } | Item::Paused { .. } | Item::Resumed { .. } => None,
         })
         .collect()
 }
@@ -51,6 +51,17 @@ fn output_of(items: &[Item], wanted: Option<&str>) -> String {
         .flatten()
         .collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn waiting_is_told() {
+    let bytes = b"\x16=== RUN   TestA\n\x16=== PAUSE TestA\n\x16=== RUN   TestB\n\x16--- PASS: TestB (0.00s)\n\x16=== CONT  TestA\n";
+    let (items, running) = parse(Framing::Test2json, bytes);
+    let of = |wanted: fn(&Item) -> bool| items.iter().position(wanted);
+    let paused = of(|item| matches!(item, Item::Paused { test } if test == "TestA"));
+    let resumed = of(|item| matches!(item, Item::Resumed { test } if test == "TestA"));
+    assert!(paused.is_some() && paused < resumed, "{items:?}");
+    assert_eq!(running, ["TestA"]);
 }
 
 const PLAIN_119: &[u8] = include_bytes!("../../../tests/fixtures/gotest/go1.19-plain.txt");

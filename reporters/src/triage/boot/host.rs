@@ -131,6 +131,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     host(&DIGEST_MISMATCH, 1085, &["sha256", "SHA256", "digest", "checksum", "Checksum"]).with(&[
         "mismatch",
+        "did NOT match",
         "does not match",
         "differs",
         "expected",
@@ -231,6 +232,9 @@ pub(super) const RULES: &[Rule] = &[
             "failed to get mtu of bridge",
             "Failed to create tap",
             "could not configure /dev/net/tun",
+            "could not open /dev/net/tun",
+            "bridge helper failed",
+            "failed to launch bridge helper",
             "Unable to create tap device",
         ],
     )
@@ -286,6 +290,7 @@ pub(super) const RULES: &[Rule] = &[
         &[
             "Image is not in ",
             "Could not read qcow2 header",
+            "qcow2 header too short",
             "Image is corrupt",
             "image is corrupt",
             "Unsupported qcow2 version",
@@ -297,6 +302,9 @@ pub(super) const RULES: &[Rule] = &[
             "Invalid cluster",
             "Marking image as corrupt",
             "is not a valid image",
+            "invalid VMDK",
+            "Invalid VHD",
+            "Corrupt ",
             "Image too small",
             "image size is not a multiple",
             "is truncated",
@@ -312,6 +320,7 @@ pub(super) const RULES: &[Rule] = &[
         1034,
         &[
             "Error loading uncompressed kernel without PVH ELF Note",
+            "Error while loading elf kernel",
             "invalid kernel header",
             "kernel image is for a different architecture",
             "could not load 64-bit kernel",
@@ -326,6 +335,7 @@ pub(super) const RULES: &[Rule] = &[
         1030,
         &[
             "unsupported machine type",
+            "unsupported bus type",
             "machine type",
             "is not a valid device model name",
             "not a valid device",
@@ -360,7 +370,6 @@ pub(super) const RULES: &[Rule] = &[
             "drive with bus=",
             "unable to find any firmware",
             "Unable to find any firmware",
-            "could not load PC BIOS",
             "out of range",
             "no default CPU",
             "PCI: slot",
@@ -376,6 +385,7 @@ pub(super) const RULES: &[Rule] = &[
             "could not open kernel",
             "could not load kernel",
             "could not load initrd",
+            "could not load PC BIOS",
             "Could not open initrd",
             "Could not open '",
             "Storage volume not found",

@@ -138,6 +138,7 @@ pub(super) const RULES: &[Rule] = &[
             "Starting Dracut Emergency Shell",
             "Dropping to debug shell",
             "dracut-initqueue timeout - starting timeout scripts",
+            "dracut-initqueue: timeout, still waiting for following initqueue hooks",
             "dracut Warning: No root device",
             "FATAL: No or empty root= argument",
             "FATAL: Don't know how to handle 'root=",

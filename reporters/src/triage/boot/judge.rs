@@ -4,7 +4,7 @@ use super::facts::{Ended, Facts};
 use super::matcher::matcher;
 use super::rule::{Cause, From, Milestone, Rule};
 use super::seen::{Hit, Kept, Life, Seen};
-use super::{after, host, init, panic, ready, slow, sshd};
+use super::{after, host, init, ready, slow, sshd};
 use crate::event::BootPhase;
 use crate::triage::{Evidence, Finding, Place, normalise, prefix};
 
@@ -12,6 +12,18 @@ use crate::triage::{Evidence, Finding, Place, normalise, prefix};
 const WEAK: u16 = 525;
 /// From this rank on, what the kernel before the present one did explains the present one.
 const GRAVE: u16 = 700;
+/// Where only the console is known, a login prompt does not say that the machine can be reached: these stand, by rules
+/// of this rank or more.
+const EVEN_UP: [&str; 7] = [
+    "no-dhcp-lease",
+    "wrong-interface",
+    "address-taken",
+    "host-keys-missing",
+    "sshd-not-started",
+    "setup-unit-failed",
+    "shared-folder-not-mounted",
+];
+const EVEN_UP_RANK: u16 = 430;
 /// A clock that is off by more is far off, seconds.
 const CLOCK_OFF: u64 = 300;
 /// Longest particular that a finding says, bytes.
@@ -29,11 +41,13 @@ pub(super) struct Candidate {
     pub(super) seq: u64,
     /// Where it is not made of `said`.
     pub(super) signature: Option<String>,
+    /// As the rule's.
+    pub(super) explains: bool,
 }
 
 impl Candidate {
     pub(super) fn of(cause: &'static Cause, said: String, evidence: Vec<Evidence>) -> Candidate {
-        Candidate { cause, said, evidence, rank: 0, seq: 0, signature: None }
+        Candidate { cause, said, evidence, rank: 0, seq: 0, signature: None, explains: false }
     }
 }
 
@@ -43,20 +57,19 @@ pub(super) fn judge(seen: &Seen, facts: &Facts) -> Option<Finding> {
     candidates.extend(console(seen, facts));
     candidates.extend(contact(seen, facts));
     candidates.extend(clock(facts));
-    if facts.ended == Ended::Deadline && slow::lively(seen, facts) == Some(true) {
-        // Some initramfs say that they cannot be unpacked, and boot all the same.
-        let ended = candidates.iter().any(|candidate| candidate.rank >= GRAVE && !is_initrd(candidate));
-        candidates.retain(|candidate| candidate.rank >= WEAK && (ended || !is_initrd(candidate)));
+    let lively = facts.ended == Ended::Deadline && slow::lively(seen, facts) == Some(true);
+    if lively {
+        candidates.retain(|candidate| candidate.rank >= WEAK);
+    }
+    let ended = candidates.iter().any(|candidate| candidate.rank >= GRAVE && !candidate.explains);
+    if !ended && (lively || facts.ended == Ended::Unknown) {
+        candidates.retain(|candidate| !candidate.explains);
     }
     let best =
         candidates.iter().max_by_key(|candidate| (candidate.rank, std::cmp::Reverse(candidate.seq))).cloned();
     let best =
         best.or_else(|| ended_by_itself(seen, facts)).or_else(|| slow::without_evidence(seen, facts))?;
     Some(finding(best, &candidates))
-}
-
-fn is_initrd(candidate: &Candidate) -> bool {
-    candidate.cause.id == panic::BAD_INITRD.id
 }
 
 fn finding(best: Candidate, all: &[Candidate]) -> Finding {
@@ -119,9 +132,14 @@ fn is_relabel(rule: &Rule) -> bool {
 
 fn life(life: &Life, facts: &Facts, up: bool) -> Vec<Candidate> {
     let rules = matcher().rules();
+    let counts = |rule: &Rule| {
+        let alone =
+            facts.ended == Ended::Unknown && EVEN_UP.contains(&rule.cause.id) && rule.rank >= EVEN_UP_RANK;
+        rule.always || !up || alone
+    };
     let standing = life.hits.iter().filter(|(index, hit)| {
         let rule = rules[*index];
-        hit.count >= rule.times && (rule.always || !up) && !is_void(rule, hit, life, facts)
+        hit.count >= rule.times && counts(rule) && !is_void(rule, hit, life, facts)
     });
     let mut candidates: Vec<Candidate> = standing.map(|(index, hit)| of_hit(rules[*index], hit)).collect();
     candidates.extend(after::complaints(life, facts));
@@ -131,7 +149,12 @@ fn life(life: &Life, facts: &Facts, up: bool) -> Vec<Candidate> {
 /// Whether the boot went on past what a rule found.
 fn is_void(rule: &Rule, hit: &Hit, life: &Life, facts: &Facts) -> bool {
     let last = hit.kept().last().map_or(0, |kept| kept.seq);
-    if rule.until != Milestone::Never && life.last(rule.until) > last {
+    let went_on = match rule.until {
+        Milestone::Never => 0,
+        milestone if rule.exactly => life.reached[milestone as usize],
+        milestone => life.last(milestone),
+    };
+    if went_on > last {
         return true;
     }
     let entropy = rule.cause.id == sshd::ENTROPY.id && (life.random > 0 || life.last(Milestone::Sshd) > 0);
@@ -159,6 +182,7 @@ fn of_hit(rule: &Rule, hit: &Hit) -> Candidate {
     let particular = first.and_then(|kept| kept.evidence.text.get(kept.from..)).unwrap_or_default();
     Candidate {
         rank: rule.rank,
+        explains: rule.explains,
         seq: first.map_or(0, |kept| kept.seq),
         signature: Some(format!("{}:{}", rule.cause.id, normalise(particular))),
         ..Candidate::of(rule.cause, said, evidence)

@@ -18,6 +18,13 @@ const CPU_TOO_OLD: Cause = Cause {
     advice: "give the machine a newer CPU model (`host-passthrough`, or `max` where it is emulated): RHEL 9 needs x86-64-v2, RHEL 10 x86-64-v3",
 };
 
+const KERNEL_TOO_OLD: Cause = Cause {
+    id: "kernel-too-old",
+    phase: BootPhase::Kernel,
+    says: "the distribution needs a newer kernel than the machine has",
+    advice: "its C library refuses this kernel: take an older distribution for it",
+};
+
 const EARLY_EXCEPTION: Cause = Cause {
     id: "early-exception",
     phase: BootPhase::Kernel,
@@ -34,6 +41,7 @@ const BAD_KERNEL: Cause = Cause {
 
 /// Where a kernel stops for good without a panic.
 pub(super) const RULES: &[Rule] = &[
+    rule(&KERNEL_TOO_OLD, 935, &["FATAL: kernel too old"]),
     rule(
         &CPU_TOO_OLD,
         935,
@@ -82,6 +90,7 @@ pub(super) const RULES: &[Rule] = &[
             "Failed to parse ELF file",
             "XZ-compressed data is corrupt",
             "ZSTD-compressed data is corrupt",
+            "ZSTD-compressed data is truncated",
             "LZ4 data is corrupt",
             "crc error",
             "Decompression error",

@@ -1,7 +1,7 @@
 //! Why a machine did not come up.
 //!
 //! A [`Classifier`] reads a console as it grows, in constant memory, and can be asked at any time. Owns the rules: one
-//! file a family, in the order of the phases of a boot, as data ([`rule::Rule`]) plus a function where data is not
+//! file a family, in the order of the phases of a boot, as data (`rule::Rule`) plus a function where data is not
 //! enough. Owns no deadline and no process: what is known beside the console are the [`Facts`].
 //!
 //! A rule that fits is only a candidate: it is void once the console shows that the boot went on past it, and of those

@@ -40,7 +40,7 @@ const NO_ROUTE: Cause = Cause {
 };
 
 const fn before_ssh(cause: &'static Cause, rank: u16, words: &'static [&'static str]) -> Rule {
-    rule(cause, rank, words).until(Milestone::Network)
+    rule(cause, rank, words).until_exactly(Milestone::Network)
 }
 
 pub(super) const RULES: &[Rule] = &[
@@ -113,8 +113,9 @@ pub(super) const RULES: &[Rule] = &[
             "setup-in-progress link-down",
             "link-down",
         ],
-    ),
-    before_ssh(&NO_CARRIER, 500, &["link is not ready"]),
+    )
+    .without(&["docker", "virbr", "br-", "veth", "cni", "bond", " lo:"]),
+    before_ssh(&NO_CARRIER, 290, &["link is not ready"]).until(Milestone::Sshd),
     before_ssh(
         &NO_LEASE,
         610,
@@ -134,9 +135,10 @@ pub(super) const RULES: &[Rule] = &[
             "IP-Config: Retrying forever",
             "Unable to get a lease",
             "Failed to start Wait for Network to be Configured",
-            "Failed to start systemd-networkd-wait-online",
+            // systemd shortens long names in the middle.
+            "Failed to start systemd-networkd-wait",
             "Failed to start Network Manager Wait Online",
-            "Failed to start NetworkManager-wait-online",
+            "Failed to start NetworkManager-wait",
             "Timeout occurred while waiting for network connectivity",
             "Determining IP information for",
             "DHCPv4 lease lost",
@@ -201,7 +203,8 @@ pub(super) const RULES: &[Rule] = &[
             "Job systemd-networkd-wait-online",
             "Job networking.service/start running",
         ],
-    ),
+    )
+    .until(Milestone::Up),
     rule(&NO_ROUTE, 560, &["No route to host", "Network is unreachable", "Destination Host Unreachable"])
         .from(From::Contact),
     rule(
@@ -216,5 +219,5 @@ pub(super) const RULES: &[Rule] = &[
         ],
     )
     .without(&["169.254.169.254", "fe80", "IPv6", "ff02"]),
-    rule(&NO_ROUTE, 540, &["Network is unreachable"]).with(&["169.254.169.254"]).until(Milestone::Network),
+    rule(&NO_ROUTE, 280, &["Network is unreachable"]).with(&["169.254.169.254"]).until(Milestone::Network),
 ];

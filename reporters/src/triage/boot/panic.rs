@@ -19,7 +19,7 @@ const NO_INIT: Cause = Cause {
 };
 
 /// Unpacking went wrong, and what came next was no boot.
-pub(super) const BAD_INITRD: Cause = Cause {
+const BAD_INITRD: Cause = Cause {
     id: "bad-initrd",
     phase: BootPhase::Kernel,
     says: "the initramfs cannot be unpacked",
@@ -89,7 +89,8 @@ pub(super) const RULES: &[Rule] = &[
             "RAMDISK: incomplete write",
         ],
     )
-    .until(Milestone::Root),
+    .until(Milestone::Root)
+    .explains(),
     rule(
         &BAD_INITRD,
         940,
@@ -107,7 +108,8 @@ pub(super) const RULES: &[Rule] = &[
         ],
     )
     .start()
-    .until(Milestone::Root),
+    .until(Milestone::Root)
+    .explains(),
     rule(&NO_INIT, 925, &["Kernel panic - not syncing: "]).start().with(&[
         "No init found",
         "No working init found",
@@ -134,6 +136,7 @@ pub(super) const RULES: &[Rule] = &[
             "Failed to execute /sbin/init, trying fallback",
             "Error: init not found",
             "init not found in new root",
+            "Failed to switch root, dropping to a shell",
             "exec /sbin/init",
             "Cannot execute /sbin/init",
         ],
@@ -151,10 +154,20 @@ pub(super) const RULES: &[Rule] = &[
         "Cannot find init",
         "trying fallback",
         "Failed to determine",
+        "dropping to a shell",
         "annot execute",
         "execvp",
     ])
     .until(Milestone::Root),
+    rule(
+        &NO_INIT,
+        924,
+        &["Failed to execute /", "exists but couldn't execute it (error -2)", "Failed to execute /init"],
+    )
+    .start()
+    .with(&["(error -2)", "(error -13)"])
+    .until(Milestone::Root)
+    .explains(),
     rule(
         &NO_ROOT,
         922,

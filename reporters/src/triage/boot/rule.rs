@@ -76,10 +76,14 @@ pub(super) struct Rule {
     pub(super) rank: u16,
     /// Void once the console shows this, or more, later.
     pub(super) until: Milestone,
+    /// Whether only that milestone counts, and none that comes later: a login prompt says nothing of the network.
+    pub(super) exactly: bool,
     /// How often it must have been seen.
     pub(super) times: u64,
     /// Whether it also counts against a machine that came up.
     pub(super) always: bool,
+    /// Whether it only explains another end of the boot: many see it and boot all the same.
+    pub(super) explains: bool,
 }
 
 /// A rule for the console; its rank is for the family to say.
@@ -93,8 +97,10 @@ pub(super) const fn rule(cause: &'static Cause, rank: u16, words: &'static [&'st
         from: From::Console,
         rank,
         until: Milestone::Never,
+        exactly: false,
         times: 1,
         always: false,
+        explains: false,
     }
 }
 
@@ -129,8 +135,19 @@ impl Rule {
         self
     }
 
+    pub(super) const fn until_exactly(mut self, milestone: Milestone) -> Rule {
+        self.until = milestone;
+        self.exactly = true;
+        self
+    }
+
     pub(super) const fn times(mut self, times: u64) -> Rule {
         self.times = times;
+        self
+    }
+
+    pub(super) const fn explains(mut self) -> Rule {
+        self.explains = true;
         self
     }
 

@@ -182,6 +182,8 @@ pub(super) struct Seen {
     pub(super) relabels: u64,
     pub(super) relabelled: bool,
     tail: VecDeque<(u64, u64, Vec<u8>)>,
+    /// Whether the last line only counts the seconds of a job.
+    waits: bool,
 }
 
 impl Seen {
@@ -222,10 +224,14 @@ impl Seen {
     }
 
     fn remember(&mut self, line: Line<'_>) {
-        let mut bytes = match self.tail.len() < TAIL {
-            true => Vec::new(),
-            false => self.tail.pop_front().unwrap_or_default().2,
+        let waits = waiting(line.bytes).is_some();
+        let mut bytes = match self.tail.len() {
+            // One line of a display that counts seconds is enough.
+            1.. if waits && self.waits => self.tail.pop_back().unwrap_or_default().2,
+            TAIL => self.tail.pop_front().unwrap_or_default().2,
+            _ => Vec::new(),
         };
+        self.waits = waits;
         bytes.clear();
         bytes.extend_from_slice(&line.bytes[..line.bytes.len().min(CUT)]);
         self.tail.push_back((line.number, line.offset, bytes));
@@ -242,6 +248,11 @@ impl Seen {
     /// The kernel's clock in the last line that has one, seconds.
     pub(super) fn clock(&self) -> Option<f64> {
         self.tail.iter().rev().find_map(|(_, _, bytes)| prefix::strip(bytes).time)
+    }
+
+    /// Seconds that systemd has waited for a job, where its last line says so.
+    pub(super) fn waited(&self) -> Option<u64> {
+        self.tail.back().and_then(|(_, _, bytes)| waiting(bytes))
     }
 
     /// Whether nothing at all was said.
@@ -369,6 +380,34 @@ fn says_up(line: &[u8]) -> bool {
     };
     let host = line[..at].trim_ascii_start();
     !host.is_empty() && host != b"Last" && !host.iter().any(|byte| matches!(byte, b' ' | b'"' | b':'))
+}
+
+/// Seconds that a line of systemd's display has counted: `A start job is running for X (1min 3s / no limit)`, or in newer
+/// ones `Job x.service/start running (13s / 1min 31s)`.
+fn waiting(line: &[u8]) -> Option<u64> {
+    // Asked of every line: the end of the line decides nearly all of them.
+    let line = line.trim_ascii_end();
+    if !line.ends_with(b"limit)") && !line.ends_with(b"s)") && !line.ends_with(b"min)") {
+        return None;
+    }
+    let has = |words: &[u8]| memchr::memmem::find(line, words).is_some();
+    let open = memchr::memrchr(b'(', line)?;
+    if !has(b" job is running for ") && !has(b"/start running (") && !has(b"/stop running (") {
+        return None;
+    }
+    let counted = line[open + 1..].split(|byte| *byte == b'/').next()?;
+    let mut seconds = 0;
+    for word in std::str::from_utf8(counted).ok()?.split_whitespace() {
+        let figures = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &word[figures.len()..] {
+            "h" => 3600,
+            "min" => 60,
+            "s" => 1,
+            _ => 0,
+        };
+        seconds += figures.parse::<u64>().ok()?.checked_mul(unit)?;
+    }
+    Some(seconds)
 }
 
 pub(super) fn evidence(line: Line<'_>) -> Evidence {

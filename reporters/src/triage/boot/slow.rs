@@ -39,14 +39,17 @@ pub(super) const CAUSES: &[&Cause] = &[&NO_OUTPUT, &HANG, &SLOW, &UNKNOWN];
 
 /// A console that grew so lately is alive, milliseconds.
 const LIVELY: u64 = 15_000;
+/// A job of systemd that takes so long is stuck, seconds.
+const STUCK: u64 = 60;
 /// Lines of the end that are shown.
 const LAST: usize = 5;
 
 /// What can be said of a boot that left no evidence.
 pub(super) fn without_evidence(seen: &Seen, facts: &Facts) -> Option<Candidate> {
     let ended = seen.milestone();
-    let kernel_spoke =
-        ended.is_some_and(|milestone| milestone >= Milestone::Kernel) || seen.clock().is_some();
+    let kernel_spoke = ended.is_some_and(|milestone| milestone >= Milestone::Kernel)
+        || seen.clock().is_some()
+        || facts.phase >= Some(BootPhase::Kernel);
     let cause = match facts.ended {
         Ended::Ready | Ended::Refused => return None,
         Ended::Unknown => match ended {
@@ -67,8 +70,12 @@ pub(super) fn without_evidence(seen: &Seen, facts: &Facts) -> Option<Candidate> 
     Some(Candidate::of(cause, said(seen, facts, cause), last(seen)))
 }
 
-/// Whether the console still grew at the end: by the clock of whoever watched, else by the kernel's own.
+/// Whether the console still grew at the end: by the clock of whoever watched, else by the kernel's own. That systemd
+/// counts the seconds of one job is no progress.
 pub(super) fn lively(seen: &Seen, facts: &Facts) -> Option<bool> {
+    if seen.waited().is_some_and(|seconds| seconds >= STUCK) {
+        return Some(false);
+    }
     if let Some(idle) = facts.idle_ms {
         return Some(idle < LIVELY);
     }

@@ -70,14 +70,14 @@ pub(super) const RULES: &[Rule] = &[
             "Failed to start sshd-keygen",
         ],
     )
-    .until(Milestone::Sshd),
+    .until_exactly(Milestone::Sshd),
     rule(
         &HOST_KEYS,
         555,
         &["Could not load host key", "Unable to load host key", "Permissions 0644 for '/etc/ssh/ssh_host"],
     )
     .times(3)
-    .until(Milestone::Sshd),
+    .until_exactly(Milestone::Sshd),
     rule(
         &HOST_KEY_CHANGED,
         559,
@@ -158,7 +158,7 @@ pub(super) const RULES: &[Rule] = &[
             "sshd.service: Failed to execute",
         ],
     )
-    .until(Milestone::Sshd),
+    .until_exactly(Milestone::Sshd),
     rule(
         &BANNER,
         547,
@@ -180,9 +180,8 @@ pub(super) const RULES: &[Rule] = &[
     .until(Milestone::Never),
     rule(
         &ENTROPY,
-        520,
+        535,
         &[
-            "uninitialized urandom read",
             "waiting for entropy",
             "getrandom: ",
             "Not enough entropy",
@@ -195,4 +194,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
     )
     .without(&["crng init done"]),
+    rule(&ENTROPY, 535, &["uninitialized urandom read"])
+        // systemd and udev ask before there is any, and do not wait.
+        .with(&["sshd:", "ssh-keygen:", "dbus-daemon:", "dbus-uuidgen:", "rngd:", "haveged:"]),
 ];

@@ -202,6 +202,12 @@ fn the_kernel_before_its_first_program() {
         )],
     );
     given(
+        "kernel-too-old",
+        &[&after_kernel(
+            "FATAL: kernel too old\n[    2.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00\n",
+        )],
+    );
+    given(
         "no-output",
         &[
             "SeaBIOS (version 1.16.2-1)\nBooting from ROM...\n",
@@ -215,6 +221,12 @@ fn the_kernel_before_its_first_program() {
             &after_systemd("[  ***] A start job is running for LVM event activation (1min / no limit)\n"),
         ],
     );
+    let counting = Facts { idle_ms: Some(0), ..given_up() };
+    let stuck = after_systemd(
+        "[ ***  ] Job wait.service/start running (1min 2s / no limit)\n\x1bM\r\x1b[K[***   ] Job wait.service/start running (1min 3s / no limit)\r\n",
+    );
+    assert_eq!(find(&stuck, &counting).unwrap().cause, "hang");
+    assert_eq!(find(&stuck.replace("1min ", ""), &counting).unwrap().cause, "slow");
     let silent = find("", &given_up()).unwrap();
     assert_eq!(silent.cause, "no-output");
     assert!(silent.evidence.is_empty() && silent.says.contains("the console is empty"));
@@ -620,6 +632,39 @@ fn what_is_well_has_no_cause() {
     assert_eq!(find(&after_kernel(noise), &slow).unwrap().cause, "slow");
     let words = "ok 1 - the log has no `Kernel panic - not syncing`\ntest: expect (initramfs) to be gone\n";
     assert_eq!(find(&after_systemd(&format!("{words}vm7 login: ")), &Facts::default()), None);
+}
+
+#[test]
+fn a_login_prompt_is_not_all() {
+    let end =
+        "[  OK  ] Started OpenSSH server daemon.\n[  OK  ] Reached target Multi-User System.\nddvm login: ";
+    for (lines, cause) in [
+        ("[FAILED] Failed to start Wait for Network to be Configured.\n", "no-dhcp-lease"),
+        ("dhclient[512]: No DHCPOFFERS received.\n", "no-dhcp-lease"),
+        ("Cannot find device \"eth0\"\n", "wrong-interface"),
+        ("[FAILED] Failed to start setup-ddvm.service - Setup ddvm.\n", "setup-unit-failed"),
+        (
+            "[FAILED] Failed to mount opt-kernel\\x2dversion\\x2dtesting.mount - /opt/kernel-version-testing.\n",
+            "shared-folder-not-mounted",
+        ),
+    ] {
+        let console = after_systemd(&format!("{lines}{end}"));
+        for facts in [given_up(), Facts::default()] {
+            let found = find(&console, &facts);
+            assert_eq!(
+                found.as_ref().map(|finding| finding.cause),
+                Some(cause),
+                "{lines} {facts:?}\n{found:#?}"
+            );
+        }
+        assert_eq!(find(&console, &Facts { ended: Ended::Ready, ..Facts::default() }), None);
+        let later = format!("{lines}dhclient[512]: bound to 10.0.2.15 -- renewal in 3000 seconds.\n{end}");
+        let voided = find(&after_systemd(&later), &Facts::default()).is_none();
+        assert_eq!(voided, !matches!(cause, "setup-unit-failed" | "shared-folder-not-mounted"), "{lines}");
+    }
+    let no_server = end.replace("Started OpenSSH", "Stopped OpenSSH");
+    let failed = format!("[FAILED] Failed to start OpenSSH server daemon.\n{no_server}");
+    assert_eq!(find(&after_systemd(&failed), &Facts::default()).unwrap().cause, "sshd-not-started");
 }
 
 #[test]

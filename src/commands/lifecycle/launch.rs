@@ -1,0 +1,87 @@
+//! `stack launch`: from what is configured and what is seen to machines that are up.
+
+use std::collections::BTreeMap;
+
+use super::super::{machines, say, source};
+use super::{Desk, provision};
+use crate::cli::Launch;
+use crate::error::{Failure, Kind, Result};
+use crate::image::{Availability, ImageRequest, ImageStore, SharedImages};
+use crate::machine::converge::{Asked, converge};
+use crate::matrix::Cell;
+use crate::settings::Settings;
+use crate::stack::reconcile::{Seen, Step, reconcile};
+use crate::world::World;
+
+/// Brings the stack to what is configured.
+///
+/// # Errors
+/// Nothing is configured, no image, no room, or a machine that did not come up.
+pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) -> Result<u8> {
+    let script = args.provision_script.as_deref().map(provision::read).transpose()?;
+    let desk = Desk::at(settings, world, &args.target).await?;
+    let spec = desk.stack.record()?.spec;
+    let catalogue = source::catalogue()?;
+    let cells = source::cells_of_spec(&catalogue, &spec)?;
+    let cells = cells
+        .into_iter()
+        .map(|cell| source::image_of(&cell, &catalogue).map(|image| (cell, image)))
+        .collect::<Result<Vec<_>>>()?;
+    let seen = desk.seen().await?;
+    if cells.is_empty() && !seen.iter().any(Seen::is_configured) {
+        let name = &desk.stack.name;
+        return Err(Failure::new(
+            Kind::NothingSelected,
+            format!("stack `{name}` has no machines configured"),
+        )
+        .hint(format!("kmt-run stack configure --stack {name} --vms debian_12-local-distro")));
+    }
+    source::refuse_remote(&cells)?;
+    let steps = reconcile(&spec, &seen);
+    let images = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
+    available(&images, &cells, &steps)?;
+    let host = desk.host().await?;
+    if !args.oversubscribe {
+        machines::fit(&host, &seen, &steps, &spec)?;
+    }
+    let supply = desk.supply(&host, args.oversubscribe).await?;
+    let shared = SharedImages::new(&images, cells.iter().map(|(_, image)| image));
+    for step in &steps {
+        match step {
+            Step::Remove(id) => say(&format!("{:>12} {id}, which is not asked for any more", "Removing")),
+            Step::Adopt(id) => say(&format!("{:>12} {id}, which a run made", "Keeping")),
+            Step::Wake(_) | Step::Make(_) => {}
+        }
+    }
+    let up = converge(&Asked { supply: &supply, images: &shared, cells: &cells }, &steps, &seen).await?;
+    let done = desk.end(up, cells.len(), "Launched")?;
+    match script {
+        Some(script) => provision::provision(world, &desk.stack, script).await,
+        None => {
+            say(&format!("{:>12} kmt-run stack status", "next:"));
+            Ok(done)
+        }
+    }
+}
+
+/// Refuses what has no image before anything is started.
+fn available(images: &ImageStore, cells: &[(Cell, ImageRequest)], steps: &[Step]) -> Result<()> {
+    let missing = cells.iter().filter(|(cell, _)| steps.contains(&Step::Make(cell.id.clone())));
+    let mut why = BTreeMap::new();
+    for (cell, request) in missing {
+        if let Availability::Unavailable { why: reason, hint } = images.available(request) {
+            why.insert(format!("`{}`: {reason}", cell.id), hint);
+        }
+    }
+    if why.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::new(Kind::Infrastructure, "some machines have no image; nothing was started");
+    for (reason, hint) in why {
+        failure = failure.caused_by(reason);
+        if let Some(hint) = hint.filter(|hint| !failure.hints.contains(hint)) {
+            failure = failure.hint(hint);
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,166 @@
+//! `stack create | configure | launch | pause | resume | reset | provision`: from nothing to machines that run, and
+//! back.
+//!
+//! Owns the order of what is asked, locked and told. What steps there are is `stack::reconcile`'s to say; how a
+//! machine is made or woken `machine::supply`'s.
+
+mod configure;
+mod launch;
+mod provision;
+mod rest;
+mod told;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use self::told::Told;
+use super::stack::named;
+use super::{machines, preflight, say, signals};
+use crate::cli::Lifecycle;
+use crate::error::{Failure, Kind, Result};
+use crate::external::hypervisor::{GuestNetwork, HostFacts};
+use crate::machine::supply::{Machines, Supply};
+use crate::settings::{Settings, Wishes};
+use crate::stack::reconcile::Seen;
+use crate::stack::record::Owner;
+use crate::stack::{self, Hold, Patience, Stack};
+use crate::world::World;
+
+/// Does what was typed.
+///
+/// # Errors
+/// Whatever kept it from being done.
+pub(super) async fn lifecycle(
+    command: &Lifecycle,
+    settings: &Settings,
+    world: &World,
+    wishes: Wishes,
+) -> Result<u8> {
+    match command {
+        Lifecycle::Create { stack } => configure::create(settings, stack.as_deref()).await,
+        Lifecycle::Configure(args) => configure::configure(args, wishes).await,
+        Lifecycle::Launch(args) => launch::launch(args, settings, world).await,
+        Lifecycle::Pause { target, cold } => {
+            let desk = Desk::at(settings, world, target).await?;
+            rest::pause(&desk, if *cold { stack::record::Rest::Off } else { stack::record::Rest::Saved })
+                .await
+        }
+        Lifecycle::Resume { target, oversubscribe } => {
+            rest::resume(&Desk::at(settings, world, target).await?, *oversubscribe).await
+        }
+        Lifecycle::Reset { target, vm } => rest::reset(&Desk::at(settings, world, target).await?, vm).await,
+        Lifecycle::Provision { target, script, provision_script } => {
+            let script = script.as_ref().or(provision_script.as_ref());
+            let script = script.ok_or_else(|| Failure::usage("no script").hint("stack provision SCRIPT"))?;
+            let script = provision::read(script)?;
+            let desk = Desk::at(settings, world, target).await?;
+            provision::provision(world, &desk.stack, script).await
+        }
+    }
+}
+
+/// A stack that this command alone may change, and what is needed for that.
+struct Desk<'a> {
+    settings: &'a Settings,
+    world: &'a World,
+    stack: Stack,
+    told: Arc<Told>,
+    cancelled: watch::Receiver<bool>,
+    _hold: Hold,
+}
+
+impl<'a> Desk<'a> {
+    /// The stack that is meant, held.
+    async fn at(settings: &'a Settings, world: &'a World, target: &crate::cli::Target) -> Result<Desk<'a>> {
+        let stack = named(settings, target.stack.as_deref()).await?;
+        let hold = hold(&stack, target).await?;
+        let told = Arc::new(Told::new(&stack.folder));
+        let cancelled = signals::listen(told.clone());
+        Ok(Desk { settings, world, stack, told, cancelled, _hold: hold })
+    }
+
+    /// Gives its machines, on behalf of its configuration.
+    async fn supply<'s>(&'s self, host: &'s HostFacts, oversubscribe: bool) -> Result<Supply<'s>> {
+        Ok(Supply {
+            world: self.world,
+            home: &self.settings.home,
+            stack: &self.stack,
+            host,
+            capacity: machines::capacity(host, &self.stack, self.world, oversubscribe).await?,
+            network: self.network()?,
+            machines: Machines::Reuse,
+            owner: Owner::Configured,
+            sink: self.told.as_ref(),
+            consoles: self.stack.folder.join("consoles"),
+            cancelled: self.cancelled.clone(),
+        })
+    }
+
+    fn network(&self) -> Result<GuestNetwork> {
+        Ok(self.stack.record()?.spec.network)
+    }
+
+    async fn host(&self) -> Result<HostFacts> {
+        preflight::host(self.settings, self.world).await
+    }
+
+    /// Its machines as they are now.
+    async fn seen(&self) -> Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        for record in self.stack.record()?.machines.into_values() {
+            let state = self.world.hypervisor.state(&self.stack.domain_name(&record.id)).await?;
+            seen.push(Seen { record, state });
+        }
+        Ok(seen)
+    }
+
+    /// The end: 0, or why some machines are not up.
+    fn end(&self, up: usize, wanted: usize, verb: &str) -> Result<u8> {
+        if *self.cancelled.borrow() {
+            return Err(Failure::new(Kind::Interrupted, "interrupted")
+                .hint("the same command goes on from here; nothing needs to be mended"));
+        }
+        if up < wanted {
+            return Err(Failure::new(
+                Kind::Infrastructure,
+                format!("{} of {} did not come up", plural(wanted - up, "machine"), wanted),
+            )
+            .hint("the same command tries again; consoles of machines that did not boot are below the stack's folder"));
+        }
+        say(&format!("{verb:>12} stack `{}`: {}", self.stack.name, plural(up, "machine")));
+        Ok(0)
+    }
+}
+
+/// Holds the stack, saying for whom it waits.
+pub(super) async fn hold(stack: &Stack, target: &crate::cli::Target) -> Result<Hold> {
+    let patience = if target.no_wait { Patience::None } else { Patience::Wait };
+    stack.hold(patience, &|line| say(&format!("{:>12} {line}", "Waiting"))).await
+}
+
+fn plural(count: usize, word: &str) -> String {
+    kmt_reporters::text::plural(count as u64, word)
+}
+
+/// Asks, unless `yes` was typed.
+///
+/// # Errors
+/// There is no terminal to ask on.
+fn confirmed(question: &str, yes: bool) -> Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("this needs a yes, and there is no terminal to ask on").hint("--yes"));
+    }
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "{question} [y/N] ");
+    let _ = err.flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::new(Kind::Internal, "cannot read the answer").caused_by(error))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,94 @@
+# Prepares a guest. Input, one value a line: nonce, folder of the component, then for each step its kind and four values.
+# After each step it says, behind a record separator and the nonce: the time, `ok` or `failed`, and words. The first
+# step that fails is the last. An emulated guest pays 10 ms for each process.
+set -u
+next() { IFS= read -r value; }
+say() {
+  read -r now _ </proc/uptime
+  printf '\036kmt %s %s %s %s\n' "$nonce" "$now" "$1" "$2"
+}
+next && nonce=$value
+next && root=$value
+
+program() {
+  command -v "$1" >/dev/null || { echo "there is no program \`$1\`"; return 1; }
+}
+installed() {
+  if command -v dpkg-query >/dev/null; then
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+  elif command -v rpm >/dev/null; then
+    rpm -q "$1" >/dev/null 2>&1
+  elif command -v apk >/dev/null; then
+    apk info -e "$1" >/dev/null 2>&1
+  elif command -v pacman >/dev/null; then
+    pacman -Q "$1" >/dev/null 2>&1
+  else
+    return 1
+  fi
+}
+package() {
+  rest=$1
+  while [ -n "$rest" ]; do
+    name=${rest%%"|"*}
+    if installed "$name"; then return 0; fi
+    case $rest in *"|"*) rest=${rest#*"|"} ;; *) rest= ;; esac
+  done
+  echo "package \`$1\` is not installed"
+  return 1
+}
+module() {
+  command -v modprobe >/dev/null || { [ -d "/sys/module/$2" ] && return 0; }
+  modprobe "$1"
+}
+mounted() {
+  while read -r _ where kind _; do
+    if [ "$where $kind" = "$2 $1" ]; then return 0; fi
+  done </proc/mounts
+  return 1
+}
+mount_at() {
+  if mounted "$1" "$3"; then return 0; fi
+  [ -d "$3" ] || mkdir -p "$3" || return 1
+  mount -t "$1" ${4:+-o "$4"} "$2" "$3"
+}
+write() {
+  [ -e "$1" ] || { echo "there is no \`$1\` here"; return 1; }
+  printf '%s\n' "$2" >"$1"
+}
+images() {
+  program docker || return 1
+  docker info >/dev/null 2>&1 || systemctl start docker 2>/dev/null || service docker start >/dev/null 2>&1
+  cd "$root" || return 1
+  loaded=
+  for archive in $1; do
+    [ -f "$archive" ] || continue
+    docker load -q -i "$archive" || return 1
+    loaded=yes
+  done
+  [ -n "$loaded" ] || { echo "no archive matches \`$1\` in $root"; return 1; }
+}
+# What the kernel does not tell of itself, the tests look for in an archive.
+btf() {
+  archive=$root/$1/co-re/btf/minimized-btfs.tar.xz
+  if [ -e /sys/kernel/btf/vmlinux ] || [ -e "$archive" ] || [ ! -d "$2" ]; then return 0; fi
+  mkdir -p "${archive%/*}" && tar -C "$2" -cJf "$archive.new" . && mv -f "$archive.new" "$archive"
+}
+
+say begun ''
+while next; do
+  kind=$value
+  next && a=$value
+  next && b=$value
+  next && c=$value
+  next && d=$value
+  case $kind in
+  program | package | module | mount_at | write | images | btf) ;;
+  *) say failed "there is no step \`$kind\`"; exit 0 ;;
+  esac
+  if words=$("$kind" "$a" "$b" "$c" "$d" 2>&1); then
+    say ok ''
+  else
+    say failed "$(printf '%s' "$words" | tail -n 1)"
+    exit 0
+  fi
+done

@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "cannot" >&2
+exit 3
