@@ -1,12 +1,10 @@
 //! `stack`: list, destroy, garbage.
 
-use std::io::{IsTerminal as _, Write as _};
-
 use serde_json::json;
 
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
-use crate::error::{Failure, Kind, Result, nearest};
+use crate::error::{Failure, Result, nearest};
 use crate::external::hypervisor::DomainState;
 use crate::settings::{Settings, Wishes};
 use crate::stack::{self, Stack};
@@ -100,7 +98,7 @@ async fn destroy(
 ) -> Result<u8> {
     let name = target.stack.as_deref();
     let stacks = if all { Stack::all(&settings.home)? } else { vec![named(settings, name).await?] };
-    if !yes && !confirmed(&stacks)? {
+    if !confirmed(&stacks, yes)? {
         say("nothing was removed");
         return Ok(0);
     }
@@ -150,19 +148,9 @@ pub(super) async fn named(settings: &Settings, name: Option<&str>) -> Result<Sta
     }
 }
 
-fn confirmed(stacks: &[Stack]) -> Result<bool> {
+fn confirmed(stacks: &[Stack], yes: bool) -> Result<bool> {
     let names: Vec<&str> = stacks.iter().map(|stack| stack.name.as_str()).collect();
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("this needs a yes, and there is no terminal to ask on").hint("--yes"));
-    }
-    let mut err = std::io::stderr().lock();
-    let _ = write!(err, "destroy {} and all machines in it? [y/N] ", names.join(", "));
-    let _ = err.flush();
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::new(Kind::Internal, "cannot read the answer").caused_by(error))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    super::lifecycle::confirmed(&format!("destroy {} and all machines in it?", names.join(", ")), yes)
 }
 
 /// Removes domains that carry our mark and belong to no stack of this home.

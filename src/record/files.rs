@@ -4,20 +4,34 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use kmt_reporters::Masks;
 use kmt_reporters::event::OutputRef;
 
 use crate::error::{Failure, Result};
 
-/// Makes `runs/<time>-<random>/`.
+/// Makes `runs/<id>/`.
 pub(super) fn fresh_folder(runs: &Path) -> Result<(PathBuf, String)> {
     std::fs::create_dir_all(runs).map_err(|error| Failure::file("create", runs, &error))?;
+    loop {
+        let id = run_id(Utc::now());
+        let folder = runs.join(&id);
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok((folder, id)),
+            // Another run began in the same millisecond and drew the same lot.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Failure::file("create", &folder, &error)),
+        }
+    }
+}
+
+/// `<second>-<millisecond, three hexadecimal digits><three random ones>`: ids sort by the moment a run began,
+/// also within one second.
+fn run_id(now: DateTime<Utc>) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
-    let id = format!("{}-{}", Utc::now().format("%Y%m%dT%H%M%SZ"), &random[..6]);
-    let folder = runs.join(&id);
-    std::fs::create_dir(&folder).map_err(|error| Failure::file("create", &folder, &error))?;
-    Ok((folder, id))
+    // A leap second counts past 999: it sorts behind its second all the same.
+    let millis = now.timestamp_subsec_millis();
+    format!("{}-{millis:03x}{}", now.format("%Y%m%dT%H%M%SZ"), &random[..3])
 }
 
 /// `runs/latest` points at the newest. A convenience: its failure is no failure of the run.
@@ -137,6 +151,14 @@ impl Drop for PackageFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_sort_by_the_moment_also_within_a_second() {
+        let at = |millis| run_id(DateTime::from_timestamp_millis(1_780_000_000_000 + millis).unwrap());
+        let ids: Vec<String> = [0_i64, 1, 9, 10, 15, 16, 99, 255, 256, 999, 1000].map(at).into();
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert!(ids[3].starts_with("20260528T202640Z-00a") && ids[3].len() == 23, "{ids:?}");
+    }
 
     #[test]
     fn a_secret_does_not_reach_the_disk_however_it_is_cut() {

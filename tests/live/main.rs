@@ -14,6 +14,7 @@ mod demo;
 mod faults;
 mod foreign;
 mod isolation;
+#[cfg(feature = "soak")]
 mod lost;
 mod page;
 mod reach;

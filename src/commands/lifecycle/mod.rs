@@ -148,7 +148,7 @@ fn plural(count: usize, word: &str) -> String {
 ///
 /// # Errors
 /// There is no terminal to ask on.
-fn confirmed(question: &str, yes: bool) -> Result<bool> {
+pub(super) fn confirmed(question: &str, yes: bool) -> Result<bool> {
     if yes {
         return Ok(true);
     }
