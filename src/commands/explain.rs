@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kmt_reporters::event::Arch;
 use kmt_reporters::explain::terminal::Look;
-use kmt_reporters::explain::{Explanation, Mark, Place, markdown, terminal};
+use kmt_reporters::explain::{Explanation, Mark, Place, html, markdown, terminal};
 
 use super::print;
 use crate::cli::{self, ExplainFormat};
@@ -107,7 +107,7 @@ pub(super) async fn store(settings: &Settings) -> Result<Store> {
 }
 
 /// The newest pipeline of the branch that is checked out.
-async fn newest(store: &Store, settings: &Settings) -> Result<Id> {
+pub(super) async fn newest(store: &Store, settings: &Settings) -> Result<Id> {
     let git = Child::new("git").arg("-C").arg(&settings.root.value);
     let branch = match ci::variable("CI_COMMIT_REF_NAME") {
         Some(branch) => branch,
@@ -180,6 +180,7 @@ fn tell(told: &Explanation, args: &cli::Explain) -> Result<u8> {
             terminal::render(told, Look { color: style.color, unicode: style.unicode })
         }
         ExplainFormat::Markdown => markdown::render(told),
+        ExplainFormat::Html => html::render(told),
         ExplainFormat::Json => {
             let value = serde_json::to_value(told);
             let value =

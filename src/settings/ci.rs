@@ -3,7 +3,7 @@
 //! Order: `KMT_GITLAB_*`, `GITLAB_*`, what a job is given (`CI_*`), `kmt.toml`, glab's configuration, the git remote.
 //! A token goes only where it belongs: a job's to the server of the job, glab's to the host it is written under.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::gitlab::GitlabSection;
 use super::secret::Secret;
@@ -20,6 +20,8 @@ pub struct Access {
     pub project: Known<String>,
     /// What opens it; public projects need none.
     pub token: Option<Token>,
+    /// Certificates (PEM) that are trusted besides the system's.
+    pub ca: Option<Known<PathBuf>>,
 }
 
 /// A token.
@@ -102,7 +104,22 @@ pub fn resolve(section: &GitlabSection, root: &Path, env: Env<'_>, around: &Surr
     let url = url.ok_or_else(|| missing("server", "KMT_GITLAB_URL", "url"))?;
     let project = project.ok_or_else(|| missing("project", "KMT_GITLAB_PROJECT", "project"))?;
     let token = token(section, root, env, around, &url.value)?;
-    Ok(Access { url, project, token })
+    let ca = authority(section, root, env, &url.value);
+    Ok(Access { url, project, token, ca })
+}
+
+/// Certificates that are trusted besides the system's; a job's are those of its own server.
+fn authority(section: &GitlabSection, root: &Path, env: Env<'_>, url: &str) -> Option<Known<PathBuf>> {
+    let path = |known: Known<String>| Known { value: PathBuf::from(known.value), origin: known.origin };
+    let here = env("CI_SERVER_URL").is_some_and(|server| same_host(&server, url));
+    let of_file = || {
+        let value = root.join(section.ca_file.as_ref()?);
+        Some(Known { value, origin: Origin::File(root.join("kmt.toml")) })
+    };
+    first(env, &["KMT_GITLAB_CA_FILE"])
+        .map(path)
+        .or_else(of_file)
+        .or_else(|| first(env, &["CI_SERVER_TLS_CA_FILE"]).filter(|_| here).map(path))
 }
 
 fn token(

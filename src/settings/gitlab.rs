@@ -16,6 +16,8 @@ pub struct GitlabSection {
     pub token_env: Option<String>,
     /// File that holds the token, relative to `kmt.toml`.
     pub token_file: Option<String>,
+    /// File of certificates (PEM) that are trusted besides the system's, relative to `kmt.toml`.
+    pub ca_file: Option<String>,
     /// What jobs are, by name: the first pattern that matches.
     #[serde(rename = "job")]
     pub jobs: Vec<JobPattern>,
@@ -74,6 +76,8 @@ pub struct Artifacts {
     pub leases: Vec<String>,
     /// Event log of a job that is a `kmt-run`.
     pub events: Vec<String>,
+    /// Its JUnit: why its tests failed.
+    pub run_junit: Vec<String>,
     /// What `{project}` stands for.
     pub project: String,
 }
@@ -94,6 +98,7 @@ impl Default for Artifacts {
             ),
             leases: one("libvirt/dnsmasq/virbr{n}.status"),
             events: one("kmt-out/events.jsonl"),
+            run_junit: one("kmt-out/junit.xml"),
             project: "4670".to_owned(),
         }
     }
@@ -121,7 +126,7 @@ impl GitlabSection {
             ),
             pattern(Role::Cleanup, "^kmt_.*cleanup", None, Some("manual")),
             pattern(Role::Upload, "upload", Some("^kernel_matrix_testing_prepare$"), None),
-            pattern(Role::Run, r"^kmt-run\b", None, None),
+            pattern(Role::Run, r"^kmt-(?:run|build)\b", None, None),
         ]
     }
 

@@ -160,7 +160,19 @@ fn without_evidence(evidence: &Evidence) -> Told {
     let trouble =
         evidence.results.iter().flat_map(|results| results.trouble.iter()).chain(&evidence.lost).next();
     let files = evidence.results.as_ref().map_or(0, |results| results.files);
+    // Whoever ran the tests says by this code that some failed.
+    let failed = logs::exit_code(&evidence.log).is_some_and(|code| matches!(code, 42 | 100));
     let told = match (trouble, files) {
+        (Some(trouble), _) if failed => Told::new(
+            Reason::Test,
+            "results-unreadable",
+            format!("tests failed, by its exit code; which ones cannot be read: {trouble}"),
+        ),
+        (None, 0) if failed => Told::new(
+            Reason::Test,
+            "no-results",
+            "tests failed, by its exit code; it left no results that say which",
+        ),
         (Some(trouble), _) => {
             Told::new(Reason::Unknown, "results-unreadable", format!("its results cannot be read: {trouble}"))
         }

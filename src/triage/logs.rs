@@ -200,6 +200,12 @@ pub fn last_lines(log: &str, count: usize) -> Vec<String> {
     lines[lines.len().saturating_sub(count)..].iter().map(|line| cut(line)).collect()
 }
 
+/// The code with which the script of a job ended, as the runner tells it.
+pub fn exit_code(log: &str) -> Option<u8> {
+    let (_, rest) = log.rsplit_once("ERROR: Job failed: exit code ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// A log without colours, section marks and the stamps of newer runners.
 pub fn clean(log: &str) -> String {
     static NOISE: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -271,5 +277,6 @@ mod tests {
     fn the_runners_words_are_noise() {
         let log = "section_start:1700000000:step\r\x1b[0K\x1b[32mdo it\x1b[0m\n2026-01-01T00:00:00.123456Z 01O last words\nCleaning up\nERROR: Job failed: exit code 1\n";
         assert_eq!(last_lines(&clean(log), 2), ["do it", "last words"]);
+        assert_eq!((exit_code(log), exit_code("x\nERROR: Job failed: exit code 42\n")), (Some(1), Some(42)));
     }
 }

@@ -42,7 +42,7 @@ pub fn render(told: &Explanation) -> String {
     }
     if !told.reproduce.is_empty() {
         let _ = writeln!(out, "### Run what failed here\n");
-        told.reproduce.iter().for_each(|line| out.push_str(&fenced(line)));
+        out.push_str(&fenced(&told.reproduce.join("\n")));
     }
     if out.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|at| out.is_char_boundary(*at)).unwrap_or(0);

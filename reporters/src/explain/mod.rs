@@ -1,16 +1,17 @@
 //! Why a pipeline, a run or a folder of artifacts is red: the facts of the explanation, and its forms.
 //!
 //! Owns [`Explanation`] (its serialisation is the JSON form, schema 1), the grouping of equal causes, and the forms for
-//! a terminal and for a merge request. Owns no fetching and no deciding: `triage` of `kmt-run` fills it. To add a form:
+//! a terminal, a merge request and a browser. Owns no fetching and no deciding: `triage` of `kmt-run` fills it. To add a form:
 //! a file with a function from an [`Explanation`] to text, in which everything from outside is made harmless.
 
 mod group;
+pub mod html;
 pub mod markdown;
 pub mod terminal;
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::event::Arch;
 
@@ -159,7 +160,7 @@ impl Serialize for Reason {
 }
 
 /// What became of a test in a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mark {
     /// It passed.

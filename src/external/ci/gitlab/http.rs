@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
@@ -106,6 +106,18 @@ impl Asked<'_> {
     }
 }
 
+/// Certificates that are trusted besides the system's.
+fn authorities(access: &Access, asked: Asked<'_>) -> Result<Vec<Certificate>> {
+    let Some(ca) = &access.ca else { return Ok(Vec::new()) };
+    let refuse = |why: String| {
+        let what = format!("the certificates of `{}` ({}) cannot be used", ca.value.display(), ca.origin);
+        asked.error(Class::Rejected, format!("{what}: {why}"))
+    };
+    let bytes = std::fs::read(&ca.value).map_err(|error| refuse(error.to_string()))?;
+    let found = Certificate::from_pem_bundle(&bytes).map_err(|error| refuse(error.to_string()))?;
+    if found.is_empty() { Err(refuse("there are none in it".to_owned())) } else { Ok(found) }
+}
+
 impl Http {
     /// A client for the API at `base`.
     ///
@@ -116,6 +128,7 @@ impl Http {
         // Whoever came first has installed one: all the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
+            .tls_certs_merge(authorities(access, asked)?)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))
             .read_timeout(Duration::from_secs(60))

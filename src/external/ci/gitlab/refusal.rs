@@ -9,10 +9,22 @@ use crate::settings::ci::TokenKind;
 /// Longest part of an answer that is shown.
 const SHOWN: usize = 200;
 
-const MAKE_TOKEN: &str = "make a token with scope `read_api` and set KMT_GITLAB_TOKEN";
-const JOB_TOKEN: &str = "a job token cannot do this: it needs a project or personal access token with scope \
-                         `read_api` in KMT_GITLAB_TOKEN (a masked CI/CD variable), or the project's job token \
-                         permissions must allow it";
+/// The token that is needed: what changes something needs more.
+fn make_token(asked: Asked<'_>) -> String {
+    format!("make a token with scope `{}` and set KMT_GITLAB_TOKEN", scope(asked))
+}
+
+fn scope(asked: Asked<'_>) -> &'static str {
+    if matches!(asked.operation, "retry" | "cancel") { "api" } else { "read_api" }
+}
+
+fn job_token(asked: Asked<'_>) -> String {
+    format!(
+        "a job token cannot do this: it needs a project or personal access token with scope `{}` in KMT_GITLAB_TOKEN (a \
+         masked CI/CD variable), or the project's job token permissions must allow it",
+        scope(asked)
+    )
+}
 
 /// The server's own words in a body, with `: ` before them; nothing where there are none.
 pub(super) fn words(body: &[u8]) -> String {
@@ -40,25 +52,28 @@ pub(super) fn of(asked: Asked<'_>, status: StatusCode, said: &str, own: Option<O
         StatusCode::UNAUTHORIZED => {
             let error = error(Class::Denied, format!("the token is not valid, or has expired{said}"));
             match token {
-                Some(TokenKind::Job) => error.hint(JOB_TOKEN),
-                Some(TokenKind::Access) => error.hint(MAKE_TOKEN),
-                None => Error { detail: format!("no token was given{said}"), ..error }.hint(MAKE_TOKEN),
+                Some(TokenKind::Job) => error.hint(job_token(asked)),
+                Some(TokenKind::Access) => error.hint(make_token(asked)),
+                None => {
+                    Error { detail: format!("no token was given{said}"), ..error }.hint(make_token(asked))
+                }
             }
         }
         StatusCode::FORBIDDEN => {
             let error = error(Class::Denied, format!("not allowed{said}"));
             match token {
-                Some(TokenKind::Job) => error.hint(JOB_TOKEN),
+                Some(TokenKind::Job) => error.hint(job_token(asked)),
                 Some(TokenKind::Access) => error.hint(format!(
-                    "the token's owner must be a member who may see pipelines and artifacts; {MAKE_TOKEN}"
+                    "the token's owner must be a member who may see pipelines and artifacts; {}",
+                    make_token(asked)
                 )),
-                None => error.hint(MAKE_TOKEN),
+                None => error.hint(make_token(asked)),
             }
         }
         StatusCode::NOT_FOUND => {
             let error = error(Class::NotFound, format!("there is none{said}"));
             match token {
-                Some(TokenKind::Job) => error.hint(JOB_TOKEN),
+                Some(TokenKind::Job) => error.hint(job_token(asked)),
                 _ => error.hint(
                     "the project (KMT_GITLAB_PROJECT, or `project` in `[gitlab]`) and the number must be right, and \
                      the token must be allowed to see them: GitLab answers 404 for what is hidden",
