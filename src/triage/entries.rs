@@ -25,6 +25,8 @@ pub struct Entry {
     pub attempts: usize,
     /// Whether its failure counts for the pipeline.
     pub allowed: bool,
+    /// Size of its machine, where that was asked for and is known.
+    pub size: Option<super::sizes::Size>,
     /// What became of it.
     pub state: State,
     /// What became of its tests, where that is known.

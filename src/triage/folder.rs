@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use kmt_reporters::RunDirectory;
 use kmt_reporters::event::Arch;
-use kmt_reporters::explain::{Explanation, Machine, Place, Subject, grouped};
+use kmt_reporters::explain::{Explanation, Machine, Place, Reason, Subject, grouped};
 
-use super::decide::{self, Evidence};
+use super::decide::{self, Evidence, Told};
 use super::entries::{self, Entry, State};
-use super::junit::Results;
+use super::junit::{self, OfCell, Results};
 use super::machines::{self, StackOutput};
 use super::names::Names;
 use super::run;
+use super::sizes::{self, Asked};
 use crate::error::{Failure, Result};
 use crate::external::ci::Job;
 use crate::matrix::spec::arch_named;
@@ -61,6 +62,8 @@ pub fn read(folder: &Path, names: &Names) -> Result<Found> {
                 Ok(output) => setups.outputs.push(output),
                 Err(error) => notices.push(format!("`{name}` {error}")),
             }
+        } else if let Some(words) = names.words_of(&artifacts.vmconfig, &name) {
+            setups.asked.push((arch_named(value(&words, "arch")), Asked::read(path)));
         } else if let Some(words) = names.words_of(&artifacts.console, &name) {
             setups.consoles.push((words, path.clone()));
         } else if name.ends_with(".zip") {
@@ -70,12 +73,10 @@ pub fn read(folder: &Path, names: &Names) -> Result<Found> {
     if found.entries.is_empty() {
         // JUnit of any tool, in one run each; a recorded run has its own beside it.
         let loose = files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "xml"));
-        let loose: Vec<Entry> =
-            loose.map(|path| of_junit(path, &path.to_string_lossy(), None, &mut notices)).collect();
-        found.entries =
-            loose.into_iter().filter(|entry| entry.results.as_ref().is_some_and(|r| r.files > 0)).collect();
+        found.entries = loose.flat_map(|path| of_loose(path, &mut notices)).collect();
     }
     setups.explain(&mut found, &mut notices);
+    setups.size(&mut found.entries);
     if found.entries.is_empty() && found.told.machines.is_empty() {
         let failure =
             Failure::usage(format!("nothing in `{}` is a run, an artifact or JUnit", folder.display()));
@@ -154,9 +155,44 @@ fn of_junit(path: &Path, name: &str, words: Option<&[(String, String)]>, notices
         url: String::new(),
         attempts: 1,
         allowed: false,
+        size: None,
         state: told.map_or(State::Passed, State::Failed),
         results: Some(results),
     }
+}
+
+/// A file of any tool: by the cells it names, else as one place of its name.
+fn of_loose(path: &Path, notices: &mut Vec<String>) -> Vec<Entry> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut entries = Vec::new();
+    for (cell, OfCell { results, trouble }) in junit::by_cell(path) {
+        notices.extend(results.trouble.iter().cloned());
+        if results.files == 0 {
+            continue;
+        }
+        let evidence = Evidence { results: Some(results.clone()), ..Evidence::default() };
+        let told = match trouble {
+            Some(trouble) => Some(Told::new(Reason::Boot, "no-machine", trouble)),
+            None => results.failed().next().is_some().then(|| decide::test_job(&Job::default(), &evidence)),
+        };
+        let place = match &cell {
+            Some(cell) => run::place(cell),
+            None => Place { platform: stem.clone(), arch: Arch::host() },
+        };
+        entries.push(Entry {
+            component: component_of(&results),
+            set: cell.as_ref().and_then(|cell| cell.set.clone()).unwrap_or_default(),
+            place,
+            name: cell.as_ref().map_or_else(|| path.display().to_string(), ToString::to_string),
+            url: String::new(),
+            attempts: 1,
+            allowed: false,
+            size: cell.as_ref().and_then(|cell| cell.size),
+            state: told.map_or(State::Passed, State::Failed),
+            results: Some(results),
+        });
+    }
+    entries
 }
 
 /// The component, by its packages: names of files do not say it.
@@ -169,10 +205,24 @@ fn component_of(results: &Results) -> String {
 #[derive(Default)]
 struct Setups {
     outputs: Vec<StackOutput>,
+    asked: Vec<(Option<Arch>, Asked)>,
     consoles: Vec<(Vec<(String, String)>, PathBuf)>,
 }
 
 impl Setups {
+    /// Gives entries the size of their machines.
+    fn size(&self, entries: &mut [Entry]) {
+        for entry in entries.iter_mut().filter(|entry| entry.size.is_none()) {
+            let Place { platform, arch } = &entry.place;
+            let mut asked = self.asked.iter().filter(|(own, _)| own.is_none_or(|own| own == *arch));
+            let by_name = || {
+                let mut outputs = self.outputs.iter();
+                outputs.find_map(|output| sizes::of_name(output, *arch, (platform, &entry.set)))
+            };
+            entry.size = asked.find_map(|(_, asked)| asked.of(platform, &entry.set)).or_else(by_name);
+        }
+    }
+
     /// Machines whose console shows that they did not come up.
     fn explain(&self, found: &mut Found, notices: &mut Vec<String>) {
         let mut by_machine = BTreeMap::new();

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kmt_reporters::event::CellId;
 use kmt_reporters::explain::Mark;
-use kmt_reporters::junit::read::{self, Case, Child};
+use kmt_reporters::junit::read::{self, Case, Child, Document};
 
 use super::archive;
 
@@ -85,15 +86,18 @@ impl Results {
             }
         };
         self.files += 1;
-        for case in &document.cases {
-            let suite = case.suite.map(|at| &document.suites[at]);
-            let suite = suite.and_then(|suite| suite.attribute("name")).unwrap_or_default();
-            let package = package_of(suite, case.attribute("classname").unwrap_or_default());
-            let test = case.attribute("name").unwrap_or_default().to_owned();
-            // What Go tools write for a package that ended without a result of a test.
-            let test = if matches!(test.as_str(), "TestMain" | "(package)") { String::new() } else { test };
-            self.note((package, test), outcome_of(case));
-        }
+        document.cases.iter().for_each(|case| self.case(&document, case));
+    }
+
+    /// Takes in one case.
+    fn case(&mut self, document: &Document, case: &Case) {
+        let suite = case.suite.map(|at| &document.suites[at]);
+        let suite = suite.and_then(|suite| suite.attribute("name")).unwrap_or_default();
+        let package = package_of(suite, case.attribute("classname").unwrap_or_default());
+        let test = case.attribute("name").unwrap_or_default().to_owned();
+        // What Go tools write for a package that ended without a result of a test.
+        let test = if matches!(test.as_str(), "TestMain" | "(package)") { String::new() } else { test };
+        self.note((package, test), outcome_of(case));
     }
 
     fn note(&mut self, name: (String, String), new: Outcome) {
@@ -111,6 +115,50 @@ impl Results {
             known.message = new.message;
         }
     }
+}
+
+/// What a file says of one cell.
+#[derive(Debug, Clone, Default)]
+pub struct OfCell {
+    /// Its tests.
+    pub results: Results,
+    /// Why it never ran.
+    pub trouble: Option<String>,
+}
+
+/// Reads one file by the cells that its suites name as their hosts, as files of ours do; what names none is under `None`.
+pub fn by_cell(path: &Path) -> BTreeMap<Option<CellId>, OfCell> {
+    let mut cells: BTreeMap<Option<CellId>, OfCell> = BTreeMap::new();
+    let document =
+        archive::whole(path).and_then(|bytes| read::read(&bytes).map_err(|e| format!("is no JUnit: {e}")));
+    let document = match document {
+        Ok(document) => document,
+        Err(error) => {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            cells.entry(None).or_default().results.trouble.push(format!("`{file}` {error}"));
+            return cells;
+        }
+    };
+    for case in &document.cases {
+        let suite = case.suite.map(|at| &document.suites[at]);
+        let host = suite.and_then(|suite| suite.attribute("hostname")).unwrap_or_default();
+        let cell: Option<CellId> = host.parse().ok();
+        // A suite that is called as its cell tells of the machine, one called `build` of what was built.
+        let own = suite.and_then(|suite| suite.attribute("name"));
+        let of_machine = cell.is_some() && own == Some(host);
+        if own == Some("build") && case.attribute("classname") == Some("kmt") {
+            continue;
+        }
+        let told = cells.entry(cell).or_default();
+        told.results.files = 1;
+        if !of_machine {
+            told.results.case(&document, case);
+        } else if case.is_bad() {
+            let why = case.children.first().map(|child| child.message.clone());
+            told.trouble = why.or_else(|| Some("its machine did not come up".to_owned()));
+        }
+    }
+    cells
 }
 
 fn outcome_of(case: &Case) -> Outcome {
@@ -201,6 +249,32 @@ mod tests {
         let failed: Vec<_> = found.failed().map(|((_, test), _)| test.as_str()).collect();
         assert_eq!(failed, ["TestA/sub"]);
         assert_eq!(found.tests[&("pkg/a".to_owned(), "TestA".to_owned())].message, "got 1, want 2");
+    }
+
+    #[test]
+    fn our_own_files_name_their_cells() {
+        let text = r#"<testsuites><testsuite name="debian_12/6.1/x86_64 pkg/a" hostname="debian_12/6.1/x86_64">
+            <testcase name="TestA"><failure message="bad"/></testcase></testsuite>
+            <testsuite name="debian_13/6.12/x86_64" hostname="debian_13/6.12/x86_64">
+            <testcase name="boot" classname="x.kmt"><error message="boot failed"/></testcase></testsuite>
+            <testsuite name="pkg/b"><testcase name="TestB"/></testsuite></testsuites>"#;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        let found = by_cell(file.path());
+        let told: Vec<String> = found
+            .iter()
+            .map(|(cell, of)| {
+                let cell = cell.as_ref().map(ToString::to_string).unwrap_or_default();
+                let tests: Vec<_> = of.results.tests.keys().map(|(p, t)| format!("{p} {t}")).collect();
+                format!("{cell}: {} {:?}", tests.join(","), of.trouble.as_deref())
+            })
+            .collect();
+        let wanted = [
+            ": pkg/b TestB None",
+            "debian_12/6.1/x86_64: pkg/a TestA None",
+            "debian_13/6.12/x86_64:  Some(\"boot failed\")",
+        ];
+        assert_eq!(told, wanted);
     }
 
     #[test]

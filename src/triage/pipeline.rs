@@ -15,7 +15,7 @@ use super::logs;
 use super::machines::{self, StackOutput};
 use super::names::Names;
 use super::store::{Got, Store};
-use super::{archive, run};
+use super::{archive, kept};
 use crate::error::{Failure, Kind, Result};
 use crate::external::ci::{Id, Job, Piece, Pipeline, Status};
 use crate::settings::gitlab::Role;
@@ -25,9 +25,9 @@ const AT_ONCE: usize = 16;
 /// Results that are read at once: each may take tens of megabytes.
 const READ_AT_ONCE: usize = 2;
 /// Most bytes of an archive of results, of a log or console, and of a small file.
-const ARCHIVE: u64 = 64 << 20;
-const LOG: u64 = 128 << 20;
-const SMALL: u64 = 4 << 20;
+pub(super) const ARCHIVE: u64 = 64 << 20;
+pub(super) const LOG: u64 = 128 << 20;
+pub(super) const SMALL: u64 = 4 << 20;
 /// Bytes of the end of a log that are looked at.
 const TAIL: u64 = 512 << 10;
 /// Generations of child pipelines.
@@ -118,20 +118,30 @@ impl<'a> Reader<'a> {
     pub async fn read(&self, id: Id) -> Result<Read> {
         let mut notices = Vec::new();
         let (pipeline, jobs) = self.jobs(id, &mut notices).await?;
-        let broken = self.broken(&jobs).await?;
+        self.read_jobs(pipeline, &jobs, notices).await
+    }
+
+    /// The evidence of what failed among these jobs.
+    pub(super) async fn read_jobs(
+        &self,
+        pipeline: Pipeline,
+        jobs: &Jobs,
+        mut notices: Vec<String>,
+    ) -> Result<Read> {
+        let broken = self.broken(jobs).await?;
         let failed: Vec<&Attempts> = jobs
             .that(Role::Test)
-            .filter(|test| test.failed() || stood_on(test, &broken, &jobs).is_some())
+            .filter(|test| test.failed() || stood_on(test, &broken, jobs).is_some())
             .collect();
         let gathered: Vec<(&Attempts, Evidence)> = stream::iter(failed)
             .map(|test| {
-                let evidence = self.evidence(test, &jobs, &broken);
+                let evidence = self.evidence(test, jobs, &broken);
                 async move { evidence.await.map(|evidence| (test, evidence)) }
             })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let (gathered, mut machines) = self.at_the_machines(gathered, &jobs, &mut notices).await?;
+        let (gathered, mut machines) = self.at_the_machines(gathered, jobs, &mut notices).await?;
         let mut entries: Vec<Entry> = jobs.that(Role::Test).map(|test| entry(test, None)).collect();
         for (test, evidence) in gathered {
             let told = decide::test_job(test.latest(), &evidence);
@@ -148,8 +158,8 @@ impl<'a> Reader<'a> {
                 entry.state = State::Failed(told);
             }
         }
-        let runs = self.runs(&jobs, &mut entries, &mut notices).await?;
-        Ok(Read { pipeline, entries, machines, others: jobs.others, notices, runs })
+        let runs = self.runs(jobs, &mut entries, &mut notices).await?;
+        Ok(Read { pipeline, entries, machines, others: jobs.others.clone(), notices, runs })
     }
 
     /// Why setup and upload jobs failed, by job.
@@ -168,7 +178,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The end of a job's log, clean; empty where there is none.
-    async fn log(&self, job: Id) -> Result<String> {
+    pub(super) async fn log(&self, job: Id) -> Result<String> {
         let got = self.store.get(job, &Piece::Trace, LOG).await?;
         let text = got.path().and_then(|path| archive::tail(path, TAIL).ok());
         Ok(text.map(|text| logs::clean(&text)).unwrap_or_default())
@@ -184,7 +194,7 @@ impl<'a> Reader<'a> {
             match self.store.first(job.id, &paths, ARCHIVE).await? {
                 Got::File(path) | Got::Cut(path) => {
                     let _permit = self.reading.acquire().await;
-                    let read = tokio::task::spawn_blocking(move || Results::read(&path)).await;
+                    let read = tokio::task::spawn_blocking(move || kept::results(&path)).await;
                     evidence.results = read.ok();
                 }
                 Got::Lost(why) => evidence.lost = Some(format!("its results could not be fetched: {why}")),
@@ -319,37 +329,6 @@ impl<'a> Reader<'a> {
         }
         Ok(machine)
     }
-
-    /// What jobs that are a `kmt-run` recorded: their cells become entries.
-    async fn runs(
-        &self,
-        jobs: &Jobs,
-        entries: &mut Vec<Entry>,
-        notices: &mut Vec<String>,
-    ) -> Result<Vec<Explanation>> {
-        let mut runs = Vec::new();
-        for attempts in jobs.that(Role::Run).filter(|job| job.failed()) {
-            let job = attempts.latest();
-            let paths = self.names.paths(&self.names.artifacts.events, &words(attempts));
-            let got = self.store.first(job.id, &paths, LOG).await?;
-            let read = got.path().map(|path| run::read(path));
-            match read {
-                Some(Ok(recorded)) if !recorded.cells.is_empty() => {
-                    let (mut own, told) = run::explained(&recorded, &kmt_reporters::NoOutput);
-                    own.iter_mut().for_each(|entry| entry.url.clone_from(&job.web_url));
-                    entries.append(&mut own);
-                    runs.push(told);
-                }
-                Some(Err(error)) => notices.push(format!("the event log of `{}` {error}", job.name)),
-                _ => {
-                    let log = self.log(job.id).await?;
-                    let told = decide::test_job(job, &Evidence { log, ..Evidence::default() });
-                    entries.push(entry(attempts, Some(told)));
-                }
-            }
-        }
-        Ok(runs)
-    }
 }
 
 /// The setup or upload job under a test job that failed, and why; where the test itself could not run.
@@ -369,7 +348,7 @@ fn is_of(machine: &Machine, test: &Attempts) -> bool {
     machine.place == place(test) && machine.set == test.named.set && machine.component == test.named.component
 }
 
-fn place(attempts: &Attempts) -> Place {
+pub(super) fn place(attempts: &Attempts) -> Place {
     let platform = match attempts.named.platform.as_str() {
         "" => attempts.latest().name.clone(),
         platform => platform.to_owned(),
@@ -378,7 +357,7 @@ fn place(attempts: &Attempts) -> Place {
 }
 
 /// What placeholders stand for, in a job's artifacts.
-fn words(attempts: &Attempts) -> Vec<(&'static str, &str)> {
+pub(super) fn words(attempts: &Attempts) -> Vec<(&'static str, &str)> {
     let named = &attempts.named;
     let (arch, dashed) = match named.arch() {
         Arch::X86_64 => ("x86_64", "x86-64"),
@@ -394,7 +373,7 @@ fn words(attempts: &Attempts) -> Vec<(&'static str, &str)> {
     ]
 }
 
-fn entry(attempts: &Attempts, failed: Option<Told>) -> Entry {
+pub(super) fn entry(attempts: &Attempts, failed: Option<Told>) -> Entry {
     let job = attempts.latest();
     let state = match (failed, &job.status) {
         (Some(told), _) => State::Failed(told),
@@ -410,6 +389,7 @@ fn entry(attempts: &Attempts, failed: Option<Told>) -> Entry {
         url: job.web_url.clone(),
         attempts: attempts.count(),
         allowed: job.allow_failure,
+        size: None,
         state,
         results: None,
     }

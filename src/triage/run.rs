@@ -52,7 +52,7 @@ pub fn explained(run: &Run, output: &dyn OutputSource) -> (Vec<Entry>, Explanati
     (entries, told)
 }
 
-fn place(id: &CellId) -> Place {
+pub(super) fn place(id: &CellId) -> Place {
     let platform = match id.platform.as_str() {
         "custom" => format!("custom-{}", id.kernel),
         platform => platform.to_owned(),
@@ -92,6 +92,7 @@ fn entry(run: &Run, cell: &CellReport<'_>, causes: &[Explained], output: &dyn Ou
         url: String::new(),
         attempts: 1,
         allowed: false,
+        size: id.size,
         // What never ran is told once, by its cell.
         results: cell.trouble.is_none().then_some(results),
         state,
