@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, chosen, machines, preflight, reports, signals};
+use super::{Open, chosen, in_job, machines, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
@@ -51,8 +51,10 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let masks = preflight::masks(args);
-    let show = |folder: &Path| reports::show(args, &masks, folder);
+    let job = source.settings.job()?;
+    let show = |folder: &Path| reports::show(args, &masks, folder, job.as_ref());
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
+    job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;
     let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
     begin(&record, &source, &host, &plan, &cells);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
@@ -84,7 +86,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         stop: stop.clone(),
     };
     let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
-    let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
+    let reports = reports::Reports { record: &record, junit: &junit, masks: &masks, job: job.as_ref() };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
     end(&record, &stack, &cancelled);

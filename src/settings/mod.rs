@@ -8,6 +8,7 @@ pub mod component;
 pub mod file;
 pub mod gitlab;
 pub mod home;
+pub mod job;
 pub mod profile;
 pub mod secret;
 pub mod ssh_key;
@@ -178,6 +179,14 @@ impl Settings {
                 })
             }
         }
+    }
+
+    /// The CI job that this is, where profile `ci` is in force.
+    ///
+    /// # Errors
+    /// A variable of the job that is none.
+    pub fn job(&self) -> Result<Option<job::Job>> {
+        job::Job::of(&self.profile.value, &self.root.value, &ci::variable)
     }
 
     /// What the profile in force rules.
