@@ -3,8 +3,10 @@
 //! Owns names, help texts and old spellings. What a value means is for `settings` and `matrix`. To add a
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
+mod ci;
 pub mod former;
 mod lifecycle;
+mod pipeline;
 mod reach;
 pub mod report;
 mod rules;
@@ -16,7 +18,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
 use crate::matrix::file::Where;
+pub use ci::{Ci, Emit, Retry, Wait};
 pub use lifecycle::{Configure, Launch, Lifecycle, Network, Target};
+pub use pipeline::FromPipeline;
 pub use reach::{Place, Reach};
 pub use rules::Rules;
 
@@ -62,6 +66,9 @@ pub enum Command {
     /// Say why a pipeline, a run or a folder of artifacts is red.
     #[command(visible_alias = "explain-ci-failure")]
     Explain(Explain),
+    /// For CI: print a child pipeline, wait for a setup job, run again what failed.
+    #[command(subcommand)]
+    Ci(Ci),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.
@@ -152,6 +159,14 @@ pub struct Selection {
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
 
+    /// What failed in CI, instead of a matrix.
+    #[command(flatten)]
+    pub pipeline: FromPipeline,
+
+    /// Cells that were found elsewhere, such as in a pipeline; never typed.
+    #[arg(skip)]
+    pub written: Option<Written>,
+
     /// Only what did not pass in an earlier run; never typed.
     #[arg(skip)]
     pub again: Option<crate::plan::Again>,
@@ -164,8 +179,29 @@ pub struct Selection {
 impl Selection {
     /// Whether a file says which machines there are.
     pub fn has_file(&self) -> bool {
-        self.matrix.is_some() || self.vmsets.is_some()
+        self.matrix.is_some() || self.vmsets.is_some() || self.written.is_some()
     }
+}
+
+/// Cells that were found elsewhere than in a file.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// The cells.
+    pub cells: Vec<crate::matrix::Cell>,
+    /// Sentences about where they come from.
+    pub notices: Vec<String>,
+    /// What becomes of cells for which no machine is to be had.
+    pub homeless: Homeless,
+}
+
+/// What becomes of cells that want a machine nobody provides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Homeless {
+    /// Nothing is started.
+    #[default]
+    Refused,
+    /// They are recorded as not run.
+    NotRun,
 }
 
 /// Arguments of `run`.
@@ -348,7 +384,7 @@ pub struct Explain {
     #[arg(long, value_name = "ID", conflicts_with = "subject", hide = true)]
     pub pipeline: Option<String>,
 
-    /// For people, for a merge request, or JSON (schema 1).
+    /// For people, for a merge request, one page for a browser, or JSON (schema 1).
     ///
     /// JSON: `subject`, `groups` (by component and test set: `jobs`, `tests`, `boundary`), `machines`, `causes`, `others`,
     /// `notices`, `reproduce`, `cost`.
@@ -368,6 +404,8 @@ pub enum ExplainFormat {
     Human,
     /// For a merge request.
     Markdown,
+    /// One page for a browser.
+    Html,
     /// JSON with a schema number.
     Json,
 }

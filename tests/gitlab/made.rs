@@ -1,16 +1,17 @@
 //! A made pipeline with everything that goes wrong: both components, both architectures, several test sets.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use serde_json::{Value, json};
 
-use crate::server::Project;
+use super::server::Project;
 
 /// Number of the pipeline, and of its child.
 pub(crate) const PIPELINE: u64 = 70_000_001;
 const CHILD: u64 = 70_000_002;
 
-const X64: [&str; 20] = [
+const X64: [&str; 21] = [
     "ubuntu_16.04",
     "ubuntu_18.04",
     "ubuntu_20.04",
@@ -27,6 +28,7 @@ const X64: [&str; 20] = [
     "debian_10",
     "debian_11",
     "debian_12",
+    "debian_13",
     "centos_7.9",
     "centos_8",
     "rocky_9.4",
@@ -52,6 +54,8 @@ const ARM: [&str; 17] = [
     "rocky_9.4",
 ];
 
+/// The end of a job in which tests failed.
+const EXIT_42: &str = "DONE 12 tests, 1 failure\nERROR: Job failed: exit code 42\n";
 /// Machines that come up.
 const UP: &str = "[    0.0] Linux version 5.14.0\n[  OK  ] Started Journal Service.\n\
                   [  OK  ] Finished setup-ddvm.service - Setup ddvm.\n\nddvm login: ";
@@ -136,7 +140,15 @@ impl Made {
         let output = json!({word: {"ip": "10.1.2.3", "microvms": vms}});
         files.push(("stack.output".to_owned(), output.to_string().into_bytes()));
         files.push(("libvirt/dnsmasq/virbr0.status".to_owned(), json!(leases).to_string().into_bytes()));
-        let vmconfig = json!({"vmsets": [{"recipe": format!("distro-{word}"), "arch": word, "vcpu": [4], "memory": [12288]}]});
+        let sets: BTreeSet<&str> = machines.iter().map(|(_, set)| *set).collect();
+        let sets = sets.into_iter().map(|set| {
+            let own = machines.iter().filter(|(_, of)| *of == set);
+            let kernels: Vec<Value> =
+                own.map(|(tag, _)| json!({"tag": tag, "dir": format!("{tag}.qcow2")})).collect();
+            json!({"tags": [format!("distro_{word}"), set], "recipe": format!("distro-{word}"), "arch": word,
+                "kernels": kernels, "vcpu": [4], "memory": [12288]})
+        });
+        let vmconfig = json!({"vmsets": sets.collect::<Vec<_>>()});
         files.push((format!("vmconfig-{pipeline}-{word}.json"), vmconfig.to_string().into_bytes()));
         let outcome = Outcome { files, ..passed() };
         self.job(pipeline, "kernel_matrix_testing_prepare", &format!("kmt_setup_env_{name}_{arch}"), outcome);
@@ -187,12 +199,23 @@ fn dns() -> Vec<u8> {
         &[
             ("TestTracerSuite", "--- FAIL"),
             ("TestTracerSuite/prebuilt/TestDNSStats", "tracer_test.go:120: got 0 stats, want 3"),
+            ("TestTracerSuite/prebuilt/TestTCPStats", ""),
             ("TestConntrack", "conn_test.go:9: timeout"),
             ("TestConntrack", ""),
             ("TestOther", ""),
         ],
     );
     archive(&[("pkg-network-tracer.xml", &dns), ("pkg-ebpf.xml", &junit("pkg/ebpf", &[("TestMap", "")]))])
+}
+
+fn faults() -> Vec<u8> {
+    let cases = [
+        ("TestFail", ""),
+        ("TestTable", "--- FAIL"),
+        ("TestTable/plain", ""),
+        ("TestTable/with_space", "faults_test.go:83: FIXTURE_FAULT=subfail"),
+    ];
+    archive(&[("pkg-faults.xml", &junit("pkg/faults", &cases))])
 }
 
 /// The whole project.
@@ -234,9 +257,10 @@ fn system_probe(made: &mut Made) {
     for (platform, set) in all(&X64) {
         let name = format!("kmt_run_sysprobe_tests_x64: [{platform}, {set}]");
         let outcome = match (platform, set) {
-            ("ubuntu_22.04" | "debian_10", "no_usm") => {
-                with_junit(failed("exit 42"), "x86_64", platform, set, dns())
+            ("ubuntu_22.04" | "debian_10" | "debian_12", "no_usm") => {
+                with_junit(failed(EXIT_42), "x86_64", platform, set, dns())
             }
+            ("debian_13", "no_usm") => with_junit(failed(EXIT_42), "x86_64", platform, set, faults()),
             ("centos_8", "only_usm") => {
                 let green = archive(&[("a.xml", &junit("pkg/network/usm", &[("TestHTTP", "")]))]);
                 let trace = "=== RUN TestHTTP2\npanic: test timed out after 20m0s\nrunning tests:\n\tTestHTTP2 (19m58s)\n";
@@ -245,7 +269,9 @@ fn system_probe(made: &mut Made) {
             ("fedora_38", "no_usm") => {
                 // It failed twice before, for reasons that do not matter any more.
                 made.job(PIPELINE, "t", &name, failed("No space left on device"));
-                made.job(PIPELINE, "t", &name, failed("No space left on device"));
+                let before =
+                    archive(&[("a.xml", &junit("pkg/ebpf", &[("TestMaps", "map_test.go:9: lost")]))]);
+                made.job(PIPELINE, "t", &name, with_junit(failed(EXIT_42), "x86_64", platform, set, before));
                 passed()
             }
             _ => passed(),
@@ -258,7 +284,7 @@ fn system_probe(made: &mut Made) {
             let cases = [("TestUprobe/arm", "Error Trace: x\nError:      \tSIGILL <b>at 0x4000</b> | @root")];
             let cases = cases.map(|(name, text)| (name, text.replace('<', "&lt;")));
             let text = junit("pkg/ebpf/uprobes", &[(cases[0].0, cases[0].1.as_str())]);
-            with_junit(failed("exit 42"), "arm64", platform, set, archive(&[("a.xml", &text)]))
+            with_junit(failed(EXIT_42), "arm64", platform, set, archive(&[("a.xml", &text)]))
         } else {
             Outcome { status: "skipped", ..passed() }
         };
@@ -300,7 +326,7 @@ fn security_agent(made: &mut Made) {
 /// How the job of a platform and a test set of the security agent ended.
 fn outcome_of(platform: &str, set: &str) -> Outcome<'static> {
     let no_ssh = "ssh: connect to host 100.1.0.9 port 22: Connection timed out\n";
-    let with = |bytes: Vec<u8>| with_junit(failed("exit 42"), "x86_64", platform, set, bytes);
+    let with = |bytes: Vec<u8>| with_junit(failed(EXIT_42), "x86_64", platform, set, bytes);
     match (platform, set) {
         ("centos_7.9" | "rocky_8.4" | "debian_11", "cws_host") => failed(no_ssh),
         ("amazon_2023", "cws_host") => {

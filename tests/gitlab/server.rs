@@ -169,6 +169,8 @@ impl State {
 
     fn right(&self, line: &str, headers: &str, storage: bool) -> Answer {
         let (method, target) = line.split_once(' ').unwrap_or_default();
+        // A proxy is asked for whole addresses.
+        let target = target.strip_prefix("http://gitlab.example").unwrap_or(target);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if storage {
             if headers.contains("token") || headers.contains("authorization") || !query.contains("signature=")
@@ -180,12 +182,14 @@ impl State {
         if !headers.lines().any(|header| header == format!("private-token: {TOKEN}")) {
             return json_answer(401, &json!({"message": "401 Unauthorized"}));
         }
-        let Some(rest) = path.strip_prefix("/api/v4/projects/Group%2Fagent/").filter(|_| method == "GET")
-        else {
+        let Some(rest) = path.strip_prefix("/api/v4/projects/Group%2Fagent/") else {
             return json_answer(404, &json!({"message": "404 Project Not Found"}));
         };
         let parts: Vec<&str> = rest.split('/').collect();
         let number = parts.get(1).and_then(|id| id.parse().ok()).unwrap_or(0_u64);
+        if method == "POST" {
+            return self.posted(&parts, number);
+        }
         let found = match parts.as_slice() {
             ["pipelines"] => {
                 let newest =
@@ -211,6 +215,29 @@ impl State {
             _ => None,
         };
         found.unwrap_or_else(|| json_answer(404, &json!({"message": "404 Not Found"})))
+    }
+
+    /// Retries and cancels: what is in no state for it is refused as GitLab does.
+    fn posted(&self, parts: &[&str], number: u64) -> Answer {
+        let jobs = self.project.jobs.values().flatten();
+        let job = jobs.into_iter().find(|job| job["id"] == number).cloned();
+        let (Some(mut job), [_, _, what]) = (job, parts) else {
+            return json_answer(404, &json!({"message": "404 Not Found"}));
+        };
+        let status = job["status"].as_str().unwrap_or_default().to_owned();
+        let done = ["success", "failed", "canceled"].contains(&status.as_str());
+        match (*what, done) {
+            ("retry", true) => {
+                job["id"] = json!(number + 5_000_000);
+                job["status"] = json!("pending");
+                json_answer(201, &job)
+            }
+            ("cancel", false) => {
+                job["status"] = json!("canceled");
+                json_answer(201, &job)
+            }
+            _ => json_answer(403, &json!({"message": "403 Forbidden - Job is not retryable"})),
+        }
     }
 
     fn stored(&self, path: &str) -> Answer {
