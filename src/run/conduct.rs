@@ -21,7 +21,7 @@ use super::prepare::{self, Step};
 use super::task::Task;
 use super::words::PackageWords;
 use super::work::Work;
-use crate::artifact::{self, ArtifactSet, Store, TestPackage};
+use crate::artifact::{self, ArtifactSet, Coding, Store, TestPackage};
 use crate::error::{Failure, Kind};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::machine::console::{self, warn_unwritten};
@@ -209,7 +209,9 @@ impl Conductor<'_> {
         let begun = Instant::now();
         let machine = held.record.id.clone();
         let connection = held.guest.connection.as_ref();
-        let store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
+        let mut store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
+        store.untouched =
+            held.guest.untouched.then_some(if held.guest.gzip { Coding::Gzip } else { Coding::Plain });
         match artifact::ship(artifacts, connection, &store).await {
             Ok(report) => {
                 self.record.emit(Event::ShipFinished {

@@ -76,7 +76,12 @@ impl FakeHypervisor {
         match domain.fault {
             Fault::FactsHang => program("uname", "sleep 600")?,
             Fault::FactsMute => return program("uname", "exit 1"),
-            _ => program("uname", &format!("case $1 in -m) echo x86_64;; *) echo {release};; esac"))?,
+            _ => program(
+                "uname",
+                &format!(
+                    "case $1 in -m) echo x86_64;; -rm) echo {release} x86_64;; *) echo {release};; esac"
+                ),
+            )?,
         }
         // The clock of this host is not its to set.
         program("date", "echo \"$@\" >>\"$KMT_GUEST/clock\"")?;

@@ -34,6 +34,17 @@ fn option(value: &str) -> String {
     value.replace(',', ",,")
 }
 
+/// A place on the root bus. Elsewhere libvirt makes a bridge for each device, and a guest that is emulated looks
+/// behind each of them as it boots.
+fn place(slot: usize) -> String {
+    format!("<address type='pci' domain='0x0000' bus='0x00' slot='{slot:#04x}' function='0x0'/>")
+}
+
+/// First and last place of the disks; those that are more find one of their own.
+const DISK_PLACES: (usize, usize) = (0x02, 0x1b);
+/// Place of the source of randomness.
+const RNG_PLACE: usize = 0x1c;
+
 fn disk(index: usize, disk: &Disk) -> String {
     let target = char::from(b'a' + u8::try_from(index).unwrap_or(25));
     let (driver, read_only) = match disk.format {
@@ -41,10 +52,12 @@ fn disk(index: usize, disk: &Disk) -> String {
         DiskFormat::RawReadOnly => ("type='raw' cache='unsafe'", "<readonly/>"),
         DiskFormat::Raw => ("type='raw' cache='unsafe'", ""),
     };
+    let (first, last) = DISK_PLACES;
+    let place = if first + index <= last { place(first + index) } else { String::new() };
     let serial = disk.serial.as_deref().map(|serial| format!("<serial>{}</serial>", esc(serial)));
     format!(
         "<disk type='file' device='disk'><driver name='qemu' {driver}/><source file='{}'/>\
-         <target dev='vd{target}' bus='virtio'/>{read_only}{}</disk>",
+         <target dev='vd{target}' bus='virtio'/>{read_only}{}{place}</disk>",
         esc(&disk.file.display().to_string()),
         serial.unwrap_or_default()
     )
@@ -118,7 +131,11 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
         xml.push_str(&disk(index, item));
     }
     xml.push_str("<controller type='usb' model='none'/><memballoon model='none'/>");
-    xml.push_str("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices>");
+    let _ = write!(
+        xml,
+        "<rng model='virtio'><backend model='random'>/dev/urandom</backend>{}</rng></devices>",
+        place(RNG_PLACE)
+    );
     if let Some((user, group)) = qemu_user {
         let _ = write!(
             xml,
