@@ -32,7 +32,7 @@ pub struct Emit {
 
     /// So many jobs, each a part of the tests in all cells, instead of a job for each cell.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=200))]
-    pub jobs: Option<u32>,
+    pub parallel: Option<u32>,
 
     /// Tags of the runners that take the jobs.
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]

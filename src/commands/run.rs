@@ -50,8 +50,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
-    let masks = preflight::masks(args);
-    let job = source.settings.job()?;
+    let (masks, job) = (preflight::masks(args), source.settings.job()?);
     let show = |folder: &Path| reports::show(args, &masks, folder, job.as_ref());
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;

@@ -72,7 +72,7 @@ impl Child {
                 }
             }
             Split::Parts(count) => {
-                let part = " --partition slice:$CI_NODE_INDEX/$CI_NODE_TOTAL";
+                let part = " --partition \"slice:$CI_NODE_INDEX/$CI_NODE_TOTAL\"";
                 self.job(&mut out, "kmt-run", part, Some(*count));
             }
         }

@@ -123,7 +123,7 @@ fn rows(entries: &[&Entry]) -> Vec<TestRow> {
     rows
 }
 
-/// What separates where the tests of a group fail from where they pass, if one statement holds for most of them.
+/// What separates where the tests of a group fail from where they pass, if one statement holds for most of the failures.
 fn boundary(rows: &[TestRow], entries: &[&Entry]) -> Option<String> {
     let passed: Vec<&Place> = entries
         .iter()
@@ -139,9 +139,10 @@ fn boundary(rows: &[TestRow], entries: &[&Entry]) -> Option<String> {
             statements.entry(statement).or_default().push(row);
         }
     }
-    let failing = rows.iter().filter(|row| row.failed()).count();
-    let (statement, tests) = statements.into_iter().max_by_key(|(_, tests)| tests.len())?;
-    if tests.len() * 2 < failing {
+    let failures = |row: &TestRow| row.marks.iter().filter(|(_, mark)| *mark == Mark::Fail).count();
+    let of = |tests: &[&TestRow]| tests.iter().map(|row| failures(row)).sum::<usize>();
+    let (statement, tests) = statements.into_iter().max_by_key(|(_, tests)| of(tests))?;
+    if of(&tests) * 2 < rows.iter().map(failures).sum() {
         return None;
     }
     Some(match tests.as_slice() {
@@ -154,8 +155,9 @@ fn boundary(rows: &[TestRow], entries: &[&Entry]) -> Option<String> {
 pub fn causes(entries: &[Entry]) -> Vec<Cause> {
     let mut causes = Vec::new();
     for entry in entries {
+        let named = entry.results.iter().flat_map(Results::failed).next().is_some();
         if let State::Failed(told) = &entry.state
-            && told.reason != Reason::Test
+            && !(told.reason == Reason::Test && named)
         {
             causes.push(told.cause(entry.label()));
         }

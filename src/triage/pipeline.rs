@@ -10,7 +10,6 @@ use tokio::sync::Semaphore;
 use super::decide::{self, Evidence, Told};
 use super::entries::{self, Entry, State};
 use super::jobs::{Attempts, Jobs};
-use super::junit::Results;
 use super::logs;
 use super::machines::{self, StackOutput};
 use super::names::Names;

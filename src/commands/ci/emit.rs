@@ -19,7 +19,7 @@ pub(super) async fn emit(mut args: Emit, wishes: Wishes, open: Open<'_>) -> Resu
         return Err(source::nothing_selected(&args.selection, &places.stack));
     }
     let cells = places.cells.iter().map(|(cell, _)| (cell.id.clone(), quoted(&cell.id.to_string())));
-    let split = match args.jobs {
+    let split = match args.parallel {
         Some(count) => Split::Parts(count),
         None => Split::Cells(cells.collect()),
     };
