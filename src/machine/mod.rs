@@ -56,8 +56,6 @@ pub struct Parts<'a> {
     pub stack: &'a Stack,
     /// The host it runs on.
     pub host: &'a HostFacts,
-    /// What its network reaches.
-    pub network: GuestNetwork,
     /// Runs it.
     pub hypervisor: &'a dyn Hypervisor,
     /// Reaches it.
@@ -130,11 +128,12 @@ pub fn made_of(image: &LocalImage, network: GuestNetwork, cell: &Cell) -> String
 impl Parts<'_> {
     /// How the machine of `record` is reached.
     pub fn route_of(stack: &Stack, record: &MachineRecord) -> Route {
+        let (address, port) = record.ssh_at();
         Route {
             alias: record.id.clone(),
             config: stack.ssh_config(),
-            address: "127.0.0.1".to_owned(),
-            port: record.port,
+            address: address.to_string(),
+            port,
             sockets: stack.machine_sockets(&record.id),
         }
     }
@@ -228,12 +227,14 @@ impl Parts<'_> {
             memory_mib: record.memory_mib,
             kernel: image.kernel.clone(),
             initrd,
-            cmdline: [&image.cmdline[..], &record.extras.cmdline[..]].concat().join(" "),
+            cmdline: cmdline(image, record),
             disks,
             console,
             ssh_port: record.port,
+            gdb: record.gdb,
             mac: record.mac.clone(),
-            network: self.network,
+            network: record.network,
+            lan: record.address.map(|_| self.stack.network_name()),
         })
     }
 
@@ -371,6 +372,13 @@ impl Parts<'_> {
         self.sink.emit(event);
         Some(guest)
     }
+}
+
+/// The kernel command line of a machine: the image's, then its own. Who debugs it finds symbols where they were linked.
+fn cmdline(image: &LocalImage, record: &MachineRecord) -> String {
+    let debugged: &[String] = if record.gdb.is_some() { &["nokaslr".to_owned()] } else { &[] };
+    let addressed: &[String] = if record.address.is_some() { &["kmt.net=dhcp".to_owned()] } else { &[] };
+    [&image.cmdline[..], debugged, addressed, &record.extras.cmdline[..]].concat().join(" ")
 }
 
 /// Sets the phase if it is further; phases never go back.

@@ -5,6 +5,7 @@
 
 mod again;
 pub mod child;
+mod order;
 mod partition;
 mod split;
 
@@ -16,6 +17,7 @@ use kmt_reporters::event::CellId;
 use crate::matrix::select::Expression;
 use crate::matrix::{Cell, TestSets};
 pub use again::Again;
+pub use order::{Load, Space, order};
 pub use partition::Partition;
 pub use split::{Part, split};
 

@@ -19,11 +19,14 @@ mod server;
 
 mod ci;
 mod demo;
+mod equipment;
 mod faults;
 mod foreign;
+mod full;
 mod isolation;
-#[cfg(feature = "soak")]
 mod lost;
+mod nat;
+mod native;
 mod page;
 mod reach;
 mod refused;
