@@ -35,8 +35,7 @@ use crate::world::World;
 pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Result<u8> {
     let mut source = source::resolve(&args.selection, wishes).await?;
     let world = open(&source.settings);
-    let mut tests = preflight::tests(args, &source)?;
-    let junit = preflight::junit(args, &source)?;
+    let (mut tests, junit) = (preflight::tests(args, &source)?, preflight::junit(args, &source)?);
     let builder = world.builder(source.component.builder);
     let jobs = jobs::wanted(args, builder.as_ref(), &source);
     let (jobs, host) = tokio::try_join!(jobs, preflight::host(&source.settings, &world))?;
