@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kmt_reporters::Masks;
@@ -15,6 +16,7 @@ use crate::error::{Failure, Kind, Result, nearest};
 use crate::external::builder::{BuildRequest, Builder, Unit};
 use crate::external::hypervisor::HostFacts;
 use crate::image::{Availability, ImageRequest, ImageStore};
+use crate::known::Known;
 use crate::machine;
 use crate::matrix::Cell;
 use crate::run::conduct::Tests;
@@ -67,7 +69,29 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         stress: args.stress,
         rules: args.rules.over(source.settings.rules()),
         allowed: allowed(source)?,
+        marks: Arc::default(),
     })
+}
+
+/// What the repository says of its tests before they run; by which words they say so themselves.
+///
+/// # Errors
+/// A file that is named and not there, or that is not what it should be.
+pub(super) fn known(args: &cli::Run, source: &Source, tests: &mut Tests) -> Result<Known> {
+    let config = &source.settings.config;
+    let named = |typed: &Option<PathBuf>, told: &Option<String>| {
+        // What was typed is relative to where it was typed.
+        let typed = typed.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        typed.or_else(|| told.as_ref().map(PathBuf::from))
+    };
+    let known = Known::load(
+        &source.settings.root.value,
+        source.component.folder.as_deref().unwrap_or_default(),
+        named(&args.rules.flakes, &config.flakes).as_deref(),
+        named(&args.rules.codeowners, &config.codeowners).as_deref(),
+    )?;
+    tests.marks = known.marks();
+    Ok(known)
 }
 
 /// Only Go's binaries know Go's filters.

@@ -24,6 +24,7 @@ use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Store, TestPackage};
 use crate::error::{Failure, Kind};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
+use crate::known::Marks;
 use crate::machine::console::{self, warn_unwritten};
 use crate::machine::supply::{Condition, Held, Supply};
 use crate::matrix::Cell;
@@ -64,6 +65,8 @@ pub struct Tests {
     pub rules: Rules,
     /// Complaints of the kernel that are allowed.
     pub allowed: Vec<Allowed>,
+    /// By which words a test says that it is known to be flaky.
+    pub marks: Arc<Marks>,
 }
 
 /// Everything a run needs, resolved.
@@ -269,6 +272,7 @@ impl Conductor<'_> {
             deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
             allowed: &self.tests.allowed,
+            marks: &self.tests.marks,
             timeline: Mutex::default(),
             tainted: AtomicBool::new(false),
         };
