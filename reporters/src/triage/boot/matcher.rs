@@ -56,7 +56,7 @@ pub(super) fn matcher() -> &'static Matcher {
 impl Matcher {
     fn new() -> Matcher {
         let rules: Vec<&Rule> = FAMILIES.iter().flat_map(|family| family.iter()).collect();
-        let mut words: Vec<&str> = Vec::new();
+        let mut words: Vec<&'static str> = Vec::new();
         let mut signs = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             for word in rule.words {

@@ -1,11 +1,16 @@
 //! Most lines hold none of the words: a look at every second place says so, before each byte is followed.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 /// Bytes of a word that are looked at.
 const PIECE: usize = 4;
 /// Places from one look to the next.
 const STEP: usize = 2;
 /// Bits of the table, as a power of two: so many that two pieces seldom share one.
 const BITS: u32 = 20;
+/// What boots that go well print: pieces of it are poor signs of anything.
+const ORDINARY: &[u8] = include_bytes!("ordinary.txt");
 
 /// A table of pieces of words, two of each, one behind the other: wherever a word stands, a look at every second place
 /// meets one of them.
@@ -17,15 +22,22 @@ pub(super) struct Sieve {
 }
 
 impl Sieve {
-    pub(super) fn new(words: &[&str]) -> Sieve {
+    pub(super) fn new(words: &[&'static str]) -> Sieve {
         let mut sieve = Sieve { table: vec![0; 1 << (BITS - 6)], open: false };
         let pieces = || words.iter().flat_map(|word| word.as_bytes().windows(PIECE));
-        let mut common: std::collections::HashMap<&[u8], usize> = std::collections::HashMap::new();
-        pieces().for_each(|piece| *common.entry(piece).or_default() += 1);
+        let count = |pieces: &mut dyn Iterator<Item = &'static [u8]>| {
+            let mut counts: HashMap<&[u8], usize> = HashMap::new();
+            pieces.for_each(|piece| *counts.entry(piece).or_default() += 1);
+            counts
+        };
+        let (common, shared) = (count(&mut ORDINARY.windows(PIECE)), count(&mut pieces()));
         for word in words {
-            // What few words hold, few lines do.
+            // What ordinary lines do not hold, and many words do.
             let pairs = word.as_bytes().windows(PIECE + STEP - 1);
-            let rare = pairs.min_by_key(|pair| pair.windows(PIECE).map(|piece| common[piece]).sum::<usize>());
+            let of = |counts: &HashMap<&[u8], usize>, pair: &[u8]| -> usize {
+                pair.windows(PIECE).map(|piece| counts.get(piece).copied().unwrap_or_default()).sum()
+            };
+            let rare = pairs.min_by_key(|pair| (of(&common, pair), Reverse(of(&shared, pair))));
             match rare {
                 Some(pair) => pair.windows(PIECE).for_each(|piece| sieve.add(piece)),
                 None => sieve.open = true,
