@@ -82,6 +82,8 @@ impl World {
         }
         let builder = Arc::new(builder);
         let stage = Arc::new(Stage::open(script, folder));
+        let steps = stage.clone();
+        crate::stack::hear_of_writes(Box::new(move |when| steps.step(when, "write", "stack.json")));
         Ok(World {
             hypervisor: Arc::new(FakeHypervisor::new(stage.clone())),
             transport: Arc::new(FakeTransport::new(stage.clone())),

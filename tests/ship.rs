@@ -11,7 +11,7 @@ use std::task::{Context as Waker, Poll};
 
 use async_trait::async_trait;
 use kmt_reporters::event::Arch;
-use kmt_run::artifact::{ArtifactSet, ShipFile, ShipLink, Store, TestPackage, ship};
+use kmt_run::artifact::{ArtifactSet, Coding, ShipFile, ShipLink, Store, TestPackage, ship};
 use kmt_run::external::process::{Child, Output};
 use kmt_run::external::transport::local::Local;
 use kmt_run::external::transport::{Connection, RemoteStream};
@@ -184,6 +184,28 @@ async fn the_second_ship_sends_nothing_and_a_change_sends_one_file() {
     world.guest.before = FULL;
     ship(&second, &world.guest, &world.store).await.unwrap();
     assert_eq!(ship(&first, &world.guest, &world.store).await.unwrap().files, 1);
+}
+
+#[tokio::test]
+async fn an_untouched_guest_is_not_asked_and_one_that_has_something_after_all_is_right_too() {
+    for coding in [Coding::Plain, Coding::Gzip] {
+        let mut world = World::new();
+        world.store.untouched = Some(coding);
+        let first = world.set(&[("pkg/a/testsuite", "binary"), (LONG, "data")]);
+        assert_eq!(ship(&first, &world.guest, &world.store).await.unwrap().files, 2);
+        assert_eq!(world.guest.commands.load(Ordering::Relaxed), 1);
+        let second = world.set(&[("pkg/a/testsuite", "other binary"), (LONG, "data")]);
+        assert_eq!(ship(&second, &world.guest, &world.store).await.unwrap().files, 2);
+        assert_eq!(world.read("pkg/a/testsuite").as_deref(), Some("other binary"));
+        assert_eq!(world.read(LONG).as_deref(), Some("data"));
+        world.store.untouched = None;
+        assert_eq!(ship(&second, &world.guest, &world.store).await.unwrap().bytes, 0);
+    }
+    let world = World::new();
+    fs::create_dir_all(&world.store.root).unwrap();
+    let store = Store { untouched: Some(Coding::Plain), ..world.store.clone() };
+    let refused = ship(&world.set(&[("pkg/a/testsuite", "x")]), &world.guest, &store).await.unwrap_err();
+    assert!(refused.to_string().contains("is no symbolic link"), "{refused}");
 }
 
 #[tokio::test]

@@ -44,6 +44,9 @@ pub enum Lifecycle {
         /// The machine, as `stack ssh` takes it.
         #[arg(value_name = "VM")]
         vm: String,
+        /// Give it a gdb stub, and say what to type.
+        #[arg(long)]
+        gdb: bool,
     },
     /// Run a script in all machines at once; the exit code is the worst of theirs.
     Provision {
@@ -78,6 +81,9 @@ pub enum Network {
     User,
     /// The world, through this host.
     Outbound,
+    /// The same, and each other, in a network of the stack's own: machines have addresses. Needs root, or
+    /// `KMT_LIBVIRT_URI=qemu:///system`.
+    Nat,
 }
 
 /// Arguments of `stack configure`.
@@ -142,6 +148,15 @@ pub struct Launch {
     /// Give machines more memory and processors than this host has.
     #[arg(long)]
     pub oversubscribe: bool,
+
+    /// Give machines that are made a gdb stub on a loopback port, and say what to type to debug their kernels.
+    #[arg(long)]
+    pub gdb: bool,
+
+    /// SSH key for remote hosts instead of the chosen one: a file, a name in ~/.ssh, or a key's comment there or in an
+    /// agent.
+    #[arg(long, value_name = "KEY")]
+    pub ssh_key: Option<String>,
 
     /// Run this script in all machines once they are up.
     #[arg(long, value_name = "SCRIPT")]

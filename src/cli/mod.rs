@@ -444,6 +444,10 @@ pub struct Doctor {
     #[arg(long)]
     pub fix: bool,
 
+    /// Hash all images, not only those that changed since they were hashed last.
+    #[arg(long)]
+    pub hash: bool,
+
     /// Lines for people, or JSON (schema 1); exit code 2 where something is wrong.
     ///
     /// JSON: `wrong` (a number) and `checks`: `check`, `grade` (`fine`, `note` or `wrong`), `says`, `mend` (a command or

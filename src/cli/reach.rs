@@ -81,12 +81,13 @@ pub enum Reach {
     },
     /// Show the machines of a stack: state, address, size, age, image, what runs in them, how to reach them.
     ///
-    /// States: `ready`, `silent` (it runs, its SSH server does not answer), `booting`, `paused`, `off`, `gone`,
+    /// States: `not-launched` (it is configured, and the next launch makes it), `ready`, `silent` (it runs, its SSH server does not answer), `booting`, `paused`, `off`, `gone`,
     /// `spoiled` and `half-made` (the next command removes it), `unknown` (the hypervisor does not answer).
     ///
-    /// JSON (schema 1): `stacks`, each with `name`, `uuid`, `repository`, `folder`, `created` and `machines`: `id`,
+    /// JSON (schema 1): `stacks`, each with `name`, `uuid`, `repository`, `folder`, `created`, `missing` (configured and not made: `cell`,
+    /// `vcpu`, `memory_mib`, `image`) and `machines`: `id`,
     /// `cell`, `hosts` (as in `ssh-config`), `state`, `progress`, `owner`, `address`, `vcpu`, `memory_mib`, `created`,
-    /// `image`, `domain`, `ssh` and `uses`: null, or `pid`, `run`, `package`, `test`.
+    /// `image`, `domain`, `ssh`, `gdb` (what is typed to debug its kernel, or null) and `uses`: null, or `pid`, `run`, `package`, `test`.
     Status {
         /// Stack to show instead of the git branch's.
         #[arg(long, value_name = "NAME")]

@@ -38,7 +38,11 @@ fn failed(failure: &BuildFailure) -> Failure {
     failure.failures.iter().fold(Failure::new(Kind::Build, "the build failed"), |all, (subject, error)| {
         let words = if error.detail.is_empty() { error.to_string() } else { error.detail.clone() };
         let lines: Vec<_> = words.lines().map(kmt_reporters::escape).collect();
-        all.caused_by(format!("{}\n{}", kmt_reporters::escape(subject), lines.join("\n")))
+        let all = all.caused_by(format!("{}\n{}", kmt_reporters::escape(subject), lines.join("\n")));
+        match &error.hint {
+            Some(hint) => all.hint(hint),
+            None => all,
+        }
     })
 }
 

@@ -10,7 +10,7 @@ use crate::cli::{self, Format};
 use crate::doctor::look::{Doors, look, mend};
 use crate::doctor::{Facts, Grade, Verdict, checks};
 use crate::error::Result;
-use crate::image::ImageStore;
+use crate::image::{Hashing, ImageStore};
 use crate::settings::Settings;
 use crate::world::World;
 
@@ -27,13 +27,15 @@ pub(super) async fn doctor(args: &cli::Doctor, settings: &Settings, open: Open<'
     let world = open(settings);
     let (store, sockets) = (store(settings, &world), world.host.sockets());
     let doors = doors(&world, &store, &sockets);
-    say(&format!("{:>12} this machine; its images are hashed", "Examining"));
-    let mut verdicts = checks::examine(&look(settings, &doors).await?);
+    let hashing = if args.hash { Hashing::All } else { Hashing::Changed };
+    let what = if args.hash { "; its images are hashed" } else { "" };
+    say(&format!("{:>12} this machine{what}", "Examining"));
+    let mut verdicts = checks::examine(&look(settings, &doors, hashing).await?);
     for _ in 0..if args.fix { ROUNDS } else { 0 } {
         if !mend_all(&verdicts, settings, &doors).await {
             break;
         }
-        verdicts = checks::examine(&look(settings, &doors).await?);
+        verdicts = checks::examine(&look(settings, &doors, Hashing::Changed).await?);
     }
     match args.format {
         Format::Json => print_json(&as_json(&verdicts))?,
@@ -48,7 +50,7 @@ pub(super) async fn doctor(args: &cli::Doctor, settings: &Settings, open: Open<'
 /// The stacks of this home cannot be listed.
 pub(super) async fn facts(settings: &Settings, world: &World) -> Result<Facts> {
     let (store, sockets) = (store(settings, world), world.host.sockets());
-    look(settings, &doors(world, &store, &sockets)).await
+    look(settings, &doors(world, &store, &sockets), Hashing::Changed).await
 }
 
 fn store(settings: &Settings, world: &World) -> ImageStore {

@@ -14,7 +14,7 @@ use super::source::Source;
 use crate::cli;
 use crate::error::{Failure, Kind, Result, nearest};
 use crate::external::builder::{BuildRequest, Builder, Unit};
-use crate::external::hypervisor::HostFacts;
+use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{Availability, ImageRequest, ImageStore};
 use crate::known::Known;
 use crate::machine;
@@ -38,6 +38,25 @@ pub(super) struct Cells {
     pub(super) runnable: Vec<(Cell, ImageRequest)>,
     /// They have none: why.
     pub(super) unavailable: Vec<(Cell, String)>,
+}
+
+/// Refuses a network that this user's libvirt cannot make.
+///
+/// # Errors
+/// A network of the stack's own, asked of a daemon of this user alone.
+pub(super) fn network(settings: &Settings, network: GuestNetwork) -> Result<()> {
+    let uri = &settings.libvirt_uri;
+    let own_daemon = !rustix::process::geteuid().is_root() && !uri.value.contains("/system");
+    if network != GuestNetwork::Nat || !own_daemon {
+        return Ok(());
+    }
+    let failure = format!(
+        "the network `nat` needs libvirt's system daemon, and `{}` ({}) is none",
+        uri.value, uri.origin
+    );
+    Err(Failure::new(Kind::Infrastructure, failure)
+        .hint("KMT_LIBVIRT_URI=qemu:///system, as a member of group libvirt; one step needs root then: `sudo -n chown` gives QEMU's user the disks")
+        .hint("`kmt-run stack configure --network user` needs no root at all"))
 }
 
 /// How the tests are run: filters checked, environment resolved.

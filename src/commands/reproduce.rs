@@ -84,11 +84,29 @@ fn command(run: &Run, cell: &CellReport<'_>, tests: &BTreeMap<&str, Vec<&str>>) 
         let packages: Vec<String> = tests.keys().map(|package| format!("./{package}")).collect();
         words.extend(["--packages".to_owned(), quoted(&packages.join(","))]);
     }
-    let names: Vec<&str> = tests.values().flatten().copied().collect();
-    if let Some(pattern) = pattern(&names) {
-        words.extend(["--run".to_owned(), quoted(&pattern)]);
+    if !run.component.is_empty() && run.command.iter().any(|word| word.starts_with("--component")) {
+        words.extend(["--component".to_owned(), quoted(&run.component)]);
     }
+    let names: Vec<&str> = tests.values().flatten().copied().collect();
+    words.extend(only(&run.format, &names).iter().map(|word| quoted(word)));
     Some(words.join(" "))
+}
+
+/// Words that choose these tests, in the language of their binaries; none where all must run.
+fn only(format: &str, names: &[&str]) -> Vec<String> {
+    let all = names.is_empty() || names.len() > NAMED || names.contains(&"");
+    match format {
+        "" => pattern(names).map_or(Vec::new(), |pattern| vec!["--run".to_owned(), pattern]),
+        // Where a name has what the filter takes for more than itself, the binary runs whole.
+        "gtest" if !all && !names.iter().any(|name| name.contains([':', '*', '?', '-'])) => {
+            vec![format!("--test-arg=--gtest_filter={}", names.join(":"))]
+        }
+        "libtest" if !all => {
+            let exact = ["--exact"].into_iter().chain(names.iter().copied());
+            exact.map(|word| format!("--test-arg={word}")).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What `-test.run` takes for these tests; none where it must run all.
@@ -196,5 +214,16 @@ mod tests {
         assert_eq!(pattern(&["TestB", "TestA/x"]).as_deref(), Some("^(TestA|TestB)$"));
         assert_eq!(pattern(&["TestA", ""]), None);
         assert_eq!(pattern(&["T"; NAMED + 1]), None);
+    }
+
+    #[test]
+    fn binaries_that_are_not_gos_are_told_in_their_own_language() {
+        assert_eq!(only("", &["TestA"]), ["--run", "^TestA$"]);
+        assert_eq!(only("gtest", &["A.x", "B/c.y/0"]), ["--test-arg=--gtest_filter=A.x:B/c.y/0"]);
+        assert_eq!(only("libtest", &["a::b"]), ["--test-arg=--exact", "--test-arg=a::b"]);
+        for (format, names) in [("gtest", ["A-x"]), ("gtest", [""]), ("libtest", [""]), ("tap", ["any port"])]
+        {
+            assert_eq!(only(format, &names), Vec::<String>::new(), "{format}");
+        }
     }
 }

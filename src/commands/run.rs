@@ -18,7 +18,7 @@ use crate::external::builder::Builder;
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
 use crate::known::Known;
-use crate::machine::supply::{Machines, Supply};
+use crate::machine::supply::{Debugging, Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
 use crate::run::brake::Brake;
@@ -41,11 +41,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let known = preflight::known(args, &source, &mut tests)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
-    let (jobs, host) = tokio::join!(
-        jobs::wanted(args, builder.as_ref(), &source),
-        preflight::host(&source.settings, &world)
-    );
-    let (jobs, host) = (jobs?, host?);
+    let jobs = jobs::wanted(args, builder.as_ref(), &source);
+    let (jobs, host) = tokio::try_join!(jobs, preflight::host(&source.settings, &world))?;
     tests.limits = preflight::limits(args, &source, &jobs);
     let images = images(&source, &world);
     let plan = plan_of(&mut source, &jobs, &args.selection)?;
@@ -68,6 +65,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
         network: network(&source, &args.selection, &stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
+        debugging: Debugging::Off,
         owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
         sink: record.as_ref(),
         consoles: record.folder().join("machines"),
@@ -90,6 +88,9 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
+    if args.throw_away {
+        drop_network(&stack, &world, &record).await;
+    }
     end(&record, &stack, &cancelled);
     reports.write()?;
     reports.farewell();
@@ -99,12 +100,21 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
 /// What the guests' network reaches: where the stack is the source, what it is configured to.
 fn network(source: &Source, selection: &cli::Selection, stack: &Stack) -> Result<GuestNetwork> {
     let own = source.matrix.network;
-    Ok(if selection.has_file() || own != GuestNetwork::Closed { own } else { stack.record()?.spec.network })
+    let of_file = selection.has_file() || own != GuestNetwork::Closed;
+    let network = if of_file { own } else { stack.record()?.spec.network };
+    preflight::network(&source.settings, network).map(|()| network)
 }
 
 fn images(source: &Source, world: &World) -> ImageStore {
     let home = &source.settings.home;
     ImageStore::new(home.images(), home.cache(), world.debian.clone())
+}
+
+/// What machines that are thrown away were in goes with them.
+async fn drop_network(stack: &Stack, world: &World, record: &Record) {
+    if let Err(failure) = stack.drop_unused_network(world.hypervisor.as_ref()).await {
+        record.emit(Event::Warning { subject: stack.name.clone(), message: failure.one_line() });
+    }
 }
 
 /// The last facts: which machines stay, and why the run ended.
@@ -208,6 +218,7 @@ fn begin(
         stack: source.stack.clone(),
         test_failure_exit_code: source.settings.test_failure_exit_code(),
         root: source.settings.root.value.display().to_string(),
+        format: source.component.format.recorded().to_owned(),
     });
     for notice in source.notices.iter().chain(&host.notices) {
         record.emit(Event::Warning { subject: "notice".to_owned(), message: notice.clone() });

@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::image::ImageRequest;
 use crate::matrix::select::{Expression, Flags};
 use crate::matrix::vmsets::VmSets;
-use crate::matrix::{Catalogue, Cell, Complaint, Extras, MatrixFile, TestSet, sets, spec};
+use crate::matrix::{Catalogue, Cell, Complaint, ExtraDisk, Extras, MatrixFile, TestSet, sets, spec};
 use crate::settings::file::longest_match;
 use crate::settings::{Component, Settings, Wishes};
 use crate::stack::{self, MachineSpec, Stack, StackSpec};
@@ -87,8 +87,39 @@ pub(super) async fn resolve_for_build(selection: &Selection, wishes: Wishes) -> 
         let (name, component) = places.settings.component(asked)?;
         (name, component.clone())
     };
-    let Places { settings, matrix, stack, cells, choice, notices } = places;
+    let Places { settings, matrix, stack, mut cells, choice, notices } = places;
+    equip(&mut cells, &component, &settings.root.value)?;
     Ok(Source { settings, matrix, component_name, component, stack, cells, choice, notices })
+}
+
+/// Gives cells the disks that the component wants, but where a machine has one in that place.
+///
+/// # Errors
+/// A disk that no machine can have.
+fn equip(cells: &mut [(Cell, ImageRequest)], component: &Component, root: &Path) -> Result<()> {
+    for wish in &component.prepare.disks {
+        let image = wish.image.as_ref().map(|image| root.join(image));
+        if let Some(image) = image.as_ref().filter(|image| !image.is_file()) {
+            let message =
+                format!("the disk for `{}` has no image: no file `{}`", wish.target, image.display());
+            return Err(Failure::usage(message)
+                .hint("`image` in kmt.toml is relative to it; `size` makes an empty disk"));
+        }
+        let disk = ExtraDisk {
+            kind: if image.is_some() { "default" } else { "ram" }.to_owned(),
+            source: String::new(),
+            target: image.map(|image| image.display().to_string()).unwrap_or_default(),
+            size: wish.size.clone(),
+            mount_point: wish.target.clone(),
+        };
+        disk.check()?;
+        for (cell, _) in cells.iter_mut() {
+            if !cell.extras.disks.iter().any(|known| known.mount_point == disk.mount_point) {
+                cell.extras.disks.push(disk.clone());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where things would run, whatever it is that runs.

@@ -60,7 +60,7 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
                 Some(DomainState::Off) => "off",
                 None => "gone",
             };
-            let address = format!("127.0.0.1:{}", machine.port);
+            let address = machine.place();
             text.push_str(&format!(
                 "  {:<32} {state:<8} {address:<16} {} vCPU {} MiB   ssh -F {} {}\n",
                 machine.cell,
@@ -175,6 +175,15 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
                 domain.name,
                 settings.home.root.value.display()
             ));
+        }
+    }
+    for network in world.hypervisor.owned_networks().await? {
+        let owner = stacks.iter().find(|stack| stack.uuid == network.stack);
+        if let Some(stack) = owner
+            && stack.record()?.subnet.is_none()
+        {
+            world.hypervisor.remove_network(&network.name).await?;
+            say(&format!("{:>12} network {}", "Removed", network.name));
         }
     }
     say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));

@@ -1,12 +1,11 @@
 //! The checks: pure functions from facts to verdicts.
 
-use std::net::Ipv4Addr;
-
 use super::leftover::Leftover;
 use super::{Facts, Grade, Remedy, Verdict};
 use crate::error::Failure;
 use crate::external::host::Kvm;
 use crate::external::hypervisor::Accelerator;
+use crate::external::hypervisor::network::Subnet;
 
 /// Programs that a run needs, and the Debian packages they are in.
 pub const PROGRAMS: &[(&str, &str)] = &[
@@ -23,6 +22,9 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("git", "git"),
 ];
 
+/// Programs that only a network of a stack's own needs.
+pub const NAT_PROGRAMS: &[(&str, &str)] = &[("dnsmasq", "dnsmasq-base"), ("iptables", "iptables")];
+
 const EMULATOR: &str =
     if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
 
@@ -30,8 +32,8 @@ const EMULATOR: &str =
 const TOO_LITTLE: u64 = 2 * 1024;
 /// Less than this is soon too little, MiB.
 const LITTLE: u64 = 10 * 1024;
-/// The network QEMU plays for a guest: address and bits.
-const GUEST: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 0, 2, 0), 24);
+/// The network QEMU plays for a guest.
+const GUEST: Subnet = Subnet::new(10, 0, 2);
 
 /// All verdicts, in the order in which things are needed.
 pub fn examine(facts: &Facts) -> Vec<Verdict> {
@@ -43,6 +45,7 @@ pub fn examine(facts: &Facts) -> Vec<Verdict> {
         acceleration(facts),
         groups(facts),
         network(facts),
+        nat(facts),
         disk(facts),
     ];
     verdicts.extend(images(facts));
@@ -77,18 +80,19 @@ fn as_root(facts: &Facts, command: &str) -> String {
 }
 
 fn programs(facts: &Facts) -> Verdict {
-    let missing = &facts.host.missing;
-    if missing.is_empty() {
-        return fine("programs", "all that a run needs are here");
+    match missing(facts, PROGRAMS) {
+        None => fine("programs", "all that a run needs are here"),
+        Some((programs, mend)) => wrong("programs", format!("not here: {programs}"), mend),
     }
-    let mut packages: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| missing.iter().any(|name| name == program))
-        .map(|(_, package)| *package)
-        .collect();
+}
+
+/// Which of these programs are not here, and what installs them.
+fn missing(facts: &Facts, programs: &[(&str, &str)]) -> Option<(String, String)> {
+    let is_missing = |(program, _): &&(&str, &str)| facts.host.missing.iter().any(|name| name == program);
+    let (missing, mut packages): (Vec<&str>, Vec<&str>) = programs.iter().filter(is_missing).copied().unzip();
     packages.dedup();
     let mend = as_root(facts, &format!("apt-get install {}", packages.join(" ")));
-    wrong("programs", format!("not here: {}", missing.join(", ")), mend)
+    (!missing.is_empty()).then(|| (missing.join(", "), mend))
 }
 
 fn daemons(facts: &Facts) -> Verdict {
@@ -110,6 +114,9 @@ fn hypervisor(facts: &Facts) -> Verdict {
                 facts.uri, host.cores, host.memory_mib
             ),
         ),
+        Err(_) if !facts.host.deaf.is_empty() => {
+            note("hypervisor", "not asked while its daemons do not run", None)
+        }
         Err(failure) => {
             let why = Failure { hints: Vec::new(), ..failure.clone() }.one_line();
             let install = || as_root(facts, "apt-get install libvirt-daemon-system");
@@ -168,17 +175,8 @@ fn groups(facts: &Facts) -> Verdict {
 }
 
 fn network(facts: &Facts) -> Verdict {
-    let (own, bits) = GUEST;
-    let meets = |route: &&String| {
-        let Some((address, length)) = route.split_once('/') else { return false };
-        let (Ok(address), Ok(length)) = (address.parse::<Ipv4Addr>(), length.parse::<u32>()) else {
-            return false;
-        };
-        let mask = u32::MAX.checked_shl(32 - bits.min(length)).unwrap_or(0);
-        u32::from(address) & mask == u32::from(own) & mask
-    };
-    match facts.host.routes.iter().find(meets) {
-        None => fine("network", format!("{own}/{bits}, which guests see, is nowhere else")),
+    match facts.host.routes.iter().find(|route| GUEST.meets(route)) {
+        None => fine("network", format!("{GUEST}, which guests see, is nowhere else")),
         Some(route) => note(
             "network",
             format!(
@@ -186,6 +184,29 @@ fn network(facts: &Facts) -> Verdict {
             ),
             None,
         ),
+    }
+}
+
+/// Whether a stack could have a network of its own: nobody needs one who does not ask for it.
+fn nat(facts: &Facts) -> Verdict {
+    let Some(taken) = &facts.networks else {
+        return note("nat", "not known while libvirt does not answer", None);
+    };
+    let free = Subnet::candidates(uuid::Uuid::nil())
+        .find(|subnet| !taken.iter().any(|network| subnet.meets(network)));
+    match (free, missing(facts, NAT_PROGRAMS)) {
+        (None, _) => note(
+            "nat",
+            "192.168.96.0/24 to 192.168.249.0/24 are all taken: no stack can have a network of its own",
+            Some("virsh net-list --all"),
+        ),
+        (_, Some((programs, mend))) => {
+            note("nat", format!("not here: {programs}: needed by `--network nat` only"), Some(&mend))
+        }
+        (Some(_), None) if !facts.host.root && !facts.uri.contains("/system") => {
+            fine("nat", "`--network nat` needs KMT_LIBVIRT_URI=qemu:///system; `user` needs nothing")
+        }
+        (Some(subnet), None) => fine("nat", format!("{subnet} is free for a stack's own network")),
     }
 }
 
@@ -282,6 +303,12 @@ fn leftovers(facts: &Facts) -> Vec<Verdict> {
         Leftover::Foreign { domain } => {
             let mend = format!("virsh -c {} undefine {domain} --managed-save, if it is nobody's", facts.uri);
             let says = format!("domain {domain} is ours, of a stack that is not in {}", facts.home.display());
+            note("leftovers", says, Some(&mend))
+        }
+        Leftover::ForeignNetwork { network } => {
+            let mend = format!("virsh -c {} net-destroy {network}, if it is nobody's", facts.uri);
+            let says =
+                format!("network {network} is ours, of a stack that is not in {}", facts.home.display());
             note("leftovers", says, Some(&mend))
         }
         Leftover::Damaged { folder } => wrong(

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Result};
+use crate::external::hypervisor::network::OwnedNetwork;
 use crate::external::hypervisor::{Hypervisor, OwnedDomain};
 use crate::settings::Home;
 use crate::stack::{Progress, Stack, StackRecord};
@@ -21,6 +22,16 @@ pub enum Leftover {
     Foreign {
         /// Its name.
         domain: String,
+    },
+    /// A network that its stack does not know.
+    Network {
+        /// Its name.
+        network: String,
+    },
+    /// A network of a stack that is not here: of another home, perhaps of another user.
+    ForeignNetwork {
+        /// Its name.
+        network: String,
     },
     /// A machine that a process that is gone left half-made or spoiled.
     HalfMade {
@@ -51,6 +62,8 @@ impl fmt::Display for Leftover {
         match self {
             Leftover::Domain { domain } => write!(f, "domain {domain}, which its stack does not know"),
             Leftover::Foreign { domain } => write!(f, "domain {domain}, whose stack is not here"),
+            Leftover::Network { network } => write!(f, "network {network}, which its stack does not know"),
+            Leftover::ForeignNetwork { network } => write!(f, "network {network}, whose stack is not here"),
             Leftover::HalfMade { stack, machine } => {
                 write!(f, "machine {machine} of stack {stack}, left unusable by a process that is gone")
             }
@@ -111,6 +124,24 @@ fn of_domain(domain: &OwnedDomain, stacks: &[(Stack, StackRecord)]) -> Option<Le
     }
 }
 
+/// Networks of ours that no stack knows.
+///
+/// # Errors
+/// The stacks cannot be read.
+pub fn of_networks(home: &Home, networks: &[OwnedNetwork]) -> Result<Vec<Leftover>> {
+    let mut found = Vec::new();
+    let stacks = Stack::all(home)?;
+    for OwnedNetwork { name, stack } in networks {
+        let network = name.clone();
+        match stacks.iter().find(|known| known.uuid == *stack) {
+            Some(known) if known.record()?.subnet.is_some() => {}
+            Some(_) => found.push(Leftover::Network { network }),
+            None => found.push(Leftover::ForeignNetwork { network }),
+        }
+    }
+    Ok(found)
+}
+
 /// Folders of control sockets of this user, `kmt-<user>-<stack>`, whose stack has neither record nor domain.
 fn of_sockets(folder: &Path, domains: &[OwnedDomain], stacks: &[(Stack, StackRecord)]) -> Vec<Leftover> {
     let short = |uuid: &uuid::Uuid| uuid.simple().to_string()[..8].to_owned();
@@ -140,6 +171,7 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 pub async fn remove(leftover: &Leftover, home: &Home, hypervisor: &dyn Hypervisor) -> Result<()> {
     match leftover {
         Leftover::Domain { domain } => Ok(hypervisor.remove(domain).await?),
+        Leftover::Network { network } => Ok(hypervisor.remove_network(network).await?),
         Leftover::HalfMade { .. } => crate::stack::sweep(home, hypervisor).await.map(drop),
         Leftover::Files { folder } | Leftover::Sockets { folder } => match std::fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -147,7 +179,7 @@ pub async fn remove(leftover: &Leftover, home: &Home, hypervisor: &dyn Hyperviso
             }
             _ => Ok(()),
         },
-        Leftover::Foreign { .. } | Leftover::Damaged { .. } => Ok(()),
+        Leftover::Foreign { .. } | Leftover::ForeignNetwork { .. } | Leftover::Damaged { .. } => Ok(()),
     }
 }
 
@@ -158,6 +190,19 @@ mod tests {
 
     fn domain(name: &str, stack: uuid::Uuid, machine: &str) -> OwnedDomain {
         OwnedDomain { name: name.to_owned(), stack, machine: machine.to_owned(), state: DomainState::Running }
+    }
+
+    #[test]
+    fn a_network_is_owned_by_a_stack_that_has_written_it_down() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(&temp.path().join("home"));
+        let stack = Stack::open_or_create(&home, "main", temp.path()).unwrap();
+        let network = |stack| OwnedNetwork { name: "n".to_owned(), stack };
+        let find = |stack| of_networks(&home, &[network(stack)]).unwrap();
+        assert_eq!(find(stack.uuid), [Leftover::Network { network: "n".to_owned() }]);
+        assert_eq!(find(uuid::Uuid::nil()), [Leftover::ForeignNetwork { network: "n".to_owned() }]);
+        stack.change(|record| record.subnet = "192.168.100.0/24".parse().ok()).unwrap();
+        assert_eq!(find(stack.uuid), []);
     }
 
     #[test]

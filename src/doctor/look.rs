@@ -8,7 +8,7 @@ use super::{Facts, Remedy, checks};
 use crate::error::{Failure, Kind, Result};
 use crate::external::host::Host;
 use crate::external::hypervisor::Hypervisor;
-use crate::image::ImageStore;
+use crate::image::{Hashing, ImageStore};
 use crate::settings::Settings;
 use crate::settings::user::SshKey;
 use crate::stack::Stack;
@@ -25,42 +25,52 @@ pub struct Doors<'a> {
     pub sockets: &'a Path,
 }
 
-/// Looks at everything. Images are hashed: seconds.
+/// Looks at everything. Images that changed are hashed, or all of them: seconds.
 ///
 /// # Errors
 /// The stacks of this home cannot be listed.
-pub async fn look(settings: &Settings, doors: &Doors<'_>) -> Result<Facts> {
-    let programs: Vec<&str> = checks::PROGRAMS.iter().map(|(program, _)| *program).collect();
+pub async fn look(settings: &Settings, doors: &Doors<'_>, hashing: Hashing) -> Result<Facts> {
+    let programs = checks::PROGRAMS.iter().chain(checks::NAT_PROGRAMS);
+    let programs: Vec<&str> = programs.map(|(program, _)| *program).collect();
     let host = doors.host.look(&settings.home.root.value, &programs).await;
     // libvirt is not asked where its daemons do not listen: it would wait for them.
     let hypervisor = if host.deaf.is_empty() {
         doors.hypervisor.facts().await.map_err(Failure::from)
     } else {
-        let failure =
-            Failure::new(Kind::Infrastructure, "libvirt cannot answer while its daemons do not run");
-        Err(failure.hint("virtlogd -d; libvirtd -d"))
+        Err(Failure::new(Kind::Infrastructure, "libvirt cannot answer while its daemons do not run"))
     };
     let domains = match &hypervisor {
         Ok(_) => doors.hypervisor.owned().await.ok(),
         Err(_) => None,
     };
-    let leftovers: Vec<Leftover> = leftover::find(&settings.home, domains.as_deref(), doors.sockets)?;
+    let networks = match &hypervisor {
+        Ok(_) => doors.hypervisor.networks().await.ok(),
+        Err(_) => None,
+    };
+    let lans = match &hypervisor {
+        Ok(_) => doors.hypervisor.owned_networks().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let mut leftovers: Vec<Leftover> = leftover::find(&settings.home, domains.as_deref(), doors.sockets)?;
+    leftovers.extend(leftover::of_networks(&settings.home, &lans)?);
     Ok(Facts {
         host,
+        networks,
         uri: settings.libvirt_uri.value.clone(),
         home: settings.home.root.value.clone(),
         hypervisor,
-        images: images(doors.images).await?,
+        images: images(doors.images, hashing).await?,
         keys: keys(settings)?,
         user_key: settings.ssh_key.as_ref().map(|key| user_key(&key.value)),
         leftovers,
     })
 }
 
-async fn images(store: &ImageStore) -> Result<Vec<(String, Option<String>)>> {
+async fn images(store: &ImageStore, hashing: Hashing) -> Result<Vec<(String, Option<String>)>> {
     let mut seen = Vec::new();
     for manifest in store.list()? {
-        let trouble = store.verify(&manifest).await.err().map(|error| Failure::from(error).one_line());
+        let trouble =
+            store.verify(&manifest, hashing).await.err().map(|error| Failure::from(error).one_line());
         // `debian_12-x86_64` is asked for as `debian_12`.
         let name = manifest.name.rsplit_once('-').map_or(manifest.name.as_str(), |(name, _)| name);
         seen.push((name.to_owned(), trouble));

@@ -74,6 +74,8 @@ pub struct Facts {
     pub uri: String,
     /// Where state lives.
     pub home: PathBuf,
+    /// Networks the host reaches or its hypervisor may have; `None` where that does not answer.
+    pub networks: Option<Vec<String>>,
     /// What the hypervisor says of itself, or why it says nothing.
     pub hypervisor: Result<HostFacts, Failure>,
     /// Images: name, and what is wrong with it.

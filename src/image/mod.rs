@@ -31,4 +31,4 @@ pub use error::ImageError;
 pub use manifest::{FileRecord, Manifest};
 pub use request::ImageRequest;
 pub use shared::SharedImages;
-pub use store::{Availability, ImageProgress, ImageStore, LocalImage};
+pub use store::{Availability, Hashing, ImageProgress, ImageStore, LocalImage};

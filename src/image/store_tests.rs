@@ -87,7 +87,7 @@ async fn the_record_says_from_what_it_was_built() {
     assert_eq!(kernel.packages[0].name, "linux-image-cloud-amd64");
     assert!(rootfs.packages.iter().any(|p| p.name == "openssh-server" && p.version == "1.0-1"));
     assert_eq!(rootfs.inputs["suite"], "bookworm");
-    world.store.verify(rootfs).await.unwrap();
+    world.store.verify(rootfs, Hashing::All).await.unwrap();
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_damaged_file_is_told_and_built_again() {
     fs::set_permissions(&image.rootfs, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&image.rootfs, &whole[..100]).unwrap();
     let listed = world.store.list().unwrap();
-    assert!(world.store.verify(&listed[1]).await.is_err());
+    assert!(world.store.verify(&listed[1], Hashing::All).await.is_err());
     let again = world.ensure(&bookworm()).await.unwrap();
     assert_eq!(fs::read(&again.rootfs).unwrap(), whole);
     let warned =

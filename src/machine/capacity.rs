@@ -1,12 +1,16 @@
 //! Room on a host: memory for machines that exist, processors for machines that work.
 //!
 //! Machines outlive their work, so memory comes back only when a machine is removed: idle ones of the run
-//! go first when room is short. Processors are lent for a boot or a package; two virtual ones may share a
+//! go first when room is short. Room is given by turns, so that the end is not one long machine on an empty host; what
+//! fits beside those before it need not wait. Processors are lent for a boot or a package; two virtual ones may share a
 //! real one, since guests mostly wait.
 
+use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+use crate::plan::Space;
 
 /// Memory that stays with the host, MiB.
 pub const HOST_KEEPS_MIB: u64 = 512;
@@ -32,6 +36,61 @@ struct Memory {
     idle: Vec<(String, u64)>,
     /// Leases given out that may become idle or be given back.
     working: u32,
+    /// Those that wait.
+    waiting: Vec<Wish>,
+    /// How many have come so far.
+    came: u64,
+}
+
+/// Somebody who wants memory.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    number: u64,
+    cost_mib: u64,
+    turn: u32,
+}
+
+impl Wish {
+    /// What comes first is smallest: whose turn it is, the largest, whoever came first.
+    fn rank(&self) -> (u32, Reverse<u64>, u64) {
+        (self.turn, Reverse(self.cost_mib), self.number)
+    }
+}
+
+impl Memory {
+    /// What there is for `wish`; `None` where it has to wait.
+    fn answer(&mut self, wish: &Wish) -> Option<Result<Room, (u64, u64)>> {
+        let wanted = wish.cost_mib;
+        if self.free_mib >= wanted {
+            let fits_before = |other: &Wish| other.rank() < wish.rank() && other.cost_mib <= self.free_mib;
+            if self.waiting.iter().any(fits_before) {
+                return None;
+            }
+            self.free_mib -= wanted;
+            self.working += 1;
+            return Some(Ok(Room::Granted));
+        }
+        if wanted > self.total_mib {
+            return Some(Err((wanted, self.total_mib)));
+        }
+        if !self.idle.is_empty() {
+            return Some(Ok(Room::Evict(self.idle.remove(0).0)));
+        }
+        (self.working == 0).then_some(Err((wanted, self.free_mib)))
+    }
+}
+
+/// A place among those that wait; given up when dropped.
+struct Place<'a> {
+    capacity: &'a Capacity,
+    wish: Wish,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.capacity.with(|memory| memory.waiting.retain(|wish| wish.number != self.wish.number));
+        self.capacity.changed.notify_waiters();
+    }
 }
 
 /// What to do to get room.
@@ -48,11 +107,24 @@ impl Capacity {
     pub fn new(cores: u32, free_mib: u64) -> Capacity {
         let free_mib = free_mib.saturating_sub(HOST_KEEPS_MIB);
         Capacity {
-            memory: Mutex::new(Memory { free_mib, total_mib: free_mib, idle: Vec::new(), working: 0 }),
+            memory: Mutex::new(Memory {
+                free_mib,
+                total_mib: free_mib,
+                idle: Vec::new(),
+                working: 0,
+                waiting: Vec::new(),
+                came: 0,
+            }),
             changed: Notify::new(),
             cores: cores.max(1),
             busy: Semaphore::new((cores.max(1) * VCPU_PER_CORE) as usize),
         }
+    }
+
+    /// All that there is to give.
+    pub fn space(&self) -> Space {
+        let memory_mib = self.with(|memory| memory.total_mib);
+        Space { memory_mib, vcpu: self.cores * VCPU_PER_CORE }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
@@ -88,29 +160,26 @@ impl Capacity {
         self.with(|memory| memory.working += 1);
     }
 
-    /// Waits until there is memory for a machine, or names an idle one to remove.
+    fn queue(&self, memory_mib: u32, turn: u32) -> Place<'_> {
+        let wish = self.with(|memory| {
+            memory.came += 1;
+            let wish = Wish { number: memory.came, cost_mib: cost(memory_mib), turn };
+            memory.waiting.push(wish);
+            wish
+        });
+        Place { capacity: self, wish }
+    }
+
+    /// Waits until there is memory for a machine, or names an idle one to remove. Those with a lower `turn` come first
+    /// where both fit.
     ///
     /// # Errors
     /// The machine is larger than the host will ever have: MiB wanted and MiB there.
-    pub async fn room(&self, memory_mib: u32) -> Result<Room, (u64, u64)> {
-        let wanted = cost(memory_mib);
+    pub async fn room(&self, memory_mib: u32, turn: u32) -> Result<Room, (u64, u64)> {
+        let place = self.queue(memory_mib, turn);
         loop {
             let changed = self.changed.notified();
-            let answer = self.with(|memory| {
-                if memory.free_mib >= wanted {
-                    memory.free_mib -= wanted;
-                    memory.working += 1;
-                    return Some(Ok(Room::Granted));
-                }
-                if wanted > memory.total_mib {
-                    return Some(Err((wanted, memory.total_mib)));
-                }
-                if !memory.idle.is_empty() {
-                    return Some(Ok(Room::Evict(memory.idle.remove(0).0)));
-                }
-                (memory.working == 0).then_some(Err((wanted, memory.free_mib)))
-            });
-            match answer {
+            match self.with(|memory| memory.answer(&place.wish)) {
                 Some(answer) => return answer,
                 None => changed.await,
             }
@@ -159,28 +228,5 @@ pub fn cost(memory_mib: u32) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn memory_is_granted_then_evicted_then_waited_for() {
-        let host = Capacity::new(2, HOST_KEEPS_MIB + 2 * (1024 + OVERHEAD_MIB));
-        assert_eq!(host.room(1024).await, Ok(Room::Granted));
-        assert_eq!(host.room(1024).await, Ok(Room::Granted));
-        host.now_idle("a", 1024);
-        assert_eq!(host.room(1024).await, Ok(Room::Evict("a".to_owned())));
-        host.removed(1024);
-        assert_eq!(host.room(1024).await, Ok(Room::Granted));
-        let waiting = host.room(1024);
-        tokio::pin!(waiting);
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), &mut waiting).await.is_err());
-        host.gone(1024);
-        assert_eq!(waiting.await, Ok(Room::Granted));
-    }
-
-    #[tokio::test]
-    async fn what_can_never_fit_is_said_at_once() {
-        let host = Capacity::new(2, 1000);
-        assert!(host.room(4096).await.is_err());
-    }
-}
+#[path = "capacity_tests.rs"]
+mod tests;

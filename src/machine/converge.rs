@@ -88,7 +88,7 @@ impl Asked<'_> {
                     return Ok(false);
                 }
             };
-            return Ok(supply.machine(cell, &image).await?.is_some());
+            return Ok(supply.machine(cell, &image, 0).await?.is_some());
         }
         let configured = |m: &MachineRecord| m.cell == cell.id && m.owner == Owner::Configured;
         let Some(record) = supply.stack.record()?.machines.into_values().find(configured) else {

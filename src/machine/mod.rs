@@ -40,7 +40,9 @@ pub use deadlines::Deadlines;
 /// its one argument is what stands before paths there.
 const FACTS: &str = "for f in \"$1\"/run/kmt/*.pid; do \
                      [ -r \"$f\" ] && kill -KILL \"-$(cat \"$f\")\" 2>/dev/null; rm -f \"$f\"; done; \
-                     uname -r; uname -m; . \"$1/etc/os-release\"; echo \"$ID-${VERSION_ID:-rolling}\"";
+                     uname -rm; . \"$1/etc/os-release\"; echo \"$ID-${VERSION_ID:-rolling}\"; \
+                     [ -e \"$1/var/lib/kmt\" ] || echo untouched; \
+                     command -v gzip >/dev/null && echo gzip";
 /// How often the console is read during a boot.
 const TICK: Duration = Duration::from_millis(50);
 /// How often a machine whose console is silent is asked for a greeting.
@@ -54,8 +56,6 @@ pub struct Parts<'a> {
     pub stack: &'a Stack,
     /// The host it runs on.
     pub host: &'a HostFacts,
-    /// What its network reaches.
-    pub network: GuestNetwork,
     /// Runs it.
     pub hypervisor: &'a dyn Hypervisor,
     /// Reaches it.
@@ -79,6 +79,10 @@ pub struct Guest {
     pub connection: Arc<dyn Connection>,
     /// Its console file.
     pub console: PathBuf,
+    /// Whether nothing was ever shipped to it.
+    pub untouched: bool,
+    /// Whether it can undo gzip.
+    pub gzip: bool,
 }
 
 /// A machine that did not come up: facts only.
@@ -124,11 +128,12 @@ pub fn made_of(image: &LocalImage, network: GuestNetwork, cell: &Cell) -> String
 impl Parts<'_> {
     /// How the machine of `record` is reached.
     pub fn route_of(stack: &Stack, record: &MachineRecord) -> Route {
+        let (address, port) = record.ssh_at();
         Route {
             alias: record.id.clone(),
             config: stack.ssh_config(),
-            address: "127.0.0.1".to_owned(),
-            port: record.port,
+            address: address.to_string(),
+            port,
             sockets: stack.machine_sockets(&record.id),
         }
     }
@@ -222,12 +227,14 @@ impl Parts<'_> {
             memory_mib: record.memory_mib,
             kernel: image.kernel.clone(),
             initrd,
-            cmdline: [&image.cmdline[..], &record.extras.cmdline[..]].concat().join(" "),
+            cmdline: cmdline(image, record),
             disks,
             console,
             ssh_port: record.port,
+            gdb: record.gdb,
             mac: record.mac.clone(),
-            network: self.network,
+            network: record.network,
+            lan: record.address.map(|_| self.stack.network_name()),
         })
     }
 
@@ -326,18 +333,19 @@ impl Parts<'_> {
         };
         let output = asked.map_err(|_| failed("it does not answer over its connection"))??;
         let text = output.text();
-        let mut lines = text.lines().map(str::to_owned);
-        let (Some(kernel_release), Some(machine_arch), Some(os_name)) =
-            (lines.next(), lines.next(), lines.next())
+        let mut lines = text.lines();
+        let (Some((kernel_release, machine_arch)), Some(os_name)) =
+            (lines.next().and_then(|line| line.rsplit_once(' ')), lines.next())
         else {
             return Err(failed("it cannot say what it is"));
         };
+        let facts: Vec<&str> = lines.collect();
         let event = Event::MachineReady {
             machine: record.id.clone(),
             cell: record.cell.clone(),
-            kernel_release,
-            machine_arch,
-            os_name,
+            kernel_release: kernel_release.to_owned(),
+            machine_arch: machine_arch.to_owned(),
+            os_name: os_name.to_owned(),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             console: Some(format!("machines/{}/console.log", record.id)),
         };
@@ -347,6 +355,8 @@ impl Parts<'_> {
             domain: self.stack.domain_name(&record.id),
             connection,
             console: self.console(&record.id),
+            untouched: facts.contains(&"untouched"),
+            gzip: facts.contains(&"gzip"),
         };
         Ok((guest, event))
     }
@@ -362,6 +372,13 @@ impl Parts<'_> {
         self.sink.emit(event);
         Some(guest)
     }
+}
+
+/// The kernel command line of a machine: the image's, then its own. Who debugs it finds symbols where they were linked.
+fn cmdline(image: &LocalImage, record: &MachineRecord) -> String {
+    let debugged: &[String] = if record.gdb.is_some() { &["nokaslr".to_owned()] } else { &[] };
+    let addressed: &[String] = if record.address.is_some() { &["kmt.net=dhcp".to_owned()] } else { &[] };
+    [&image.cmdline[..], debugged, addressed, &record.extras.cmdline[..]].concat().join(" ")
 }
 
 /// Sets the phase if it is further; phases never go back.

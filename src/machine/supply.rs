@@ -4,6 +4,8 @@
 //! Both `run` and `stack launch` get their machines here. A machine is written down and leased before anything of
 //! it is made, and struck out after the last of it is gone.
 
+mod written;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use crate::image::LocalImage;
 use crate::matrix::Cell;
 use crate::settings::Home;
 use crate::stack::record::{Owner, Progress};
-use crate::stack::{Lease, MachineRecord, MachineSpec, Stack, StackRecord, remove_machine, take_apart};
+use crate::stack::{Lease, MachineRecord, Stack, remove_machine, take_apart};
 use crate::world::World;
 
 /// How often a machine is made again whose port was taken meanwhile.
@@ -32,6 +34,15 @@ pub enum Machines {
     Reuse,
     /// Those that are up are removed first.
     Fresh,
+}
+
+/// Whether the kernels of machines that are made can be debugged from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debugging {
+    /// No.
+    Off,
+    /// A gdb stub listens on a loopback port.
+    Gdb,
 }
 
 /// In which state a machine is left.
@@ -97,6 +108,8 @@ pub struct Supply<'a> {
     pub network: GuestNetwork,
     /// Reuse or fresh.
     pub machines: Machines,
+    /// Whether machines that are made can be debugged.
+    pub debugging: Debugging,
     /// Who wants the machines.
     pub owner: Owner,
     /// Takes the facts.
@@ -108,12 +121,12 @@ pub struct Supply<'a> {
 }
 
 impl Supply<'_> {
-    /// A guest for the cell: one that is up or wakes, or a new one. `None` where a fact says why there is none, or
-    /// where nothing more is wanted.
+    /// A guest for the cell, by its `turn`: one that is up or wakes, or a new one. `None` where a fact says why there is
+    /// none, or where nothing more is wanted.
     ///
     /// # Errors
     /// The stack cannot be read or written, or a machine that is in the way cannot be removed.
-    pub async fn machine(&self, cell: &Cell, image: &LocalImage) -> Result<Option<Held>> {
+    pub async fn machine(&self, cell: &Cell, image: &LocalImage, turn: u32) -> Result<Option<Held>> {
         let made_of = super::made_of(image, self.network, cell);
         let mut known: Vec<_> =
             self.stack.record()?.machines.into_values().filter(|m| m.cell == cell.id).collect();
@@ -126,10 +139,10 @@ impl Supply<'_> {
                 Taken::Another => {}
             }
         }
-        if !self.granted(&cell.id, cell.memory_mib).await {
+        if !self.granted(&cell.id, cell.memory_mib, turn).await {
             return Ok(None);
         }
-        let made = self.make(cell, image, &made_of).await;
+        let made = self.raise_network_and_make(cell, image, &made_of).await;
         if made.is_err() {
             self.capacity.given_up();
         }
@@ -152,10 +165,11 @@ impl Supply<'_> {
     }
 
     async fn try_to_wake(&self, record: MachineRecord, lease: Lease) -> Result<Waking> {
-        if !self.granted(&record.cell, record.memory_mib).await {
+        if !self.granted(&record.cell, record.memory_mib, 0).await {
             return Ok(Waking::Not);
         }
         let mut cancelled = self.cancelled.clone();
+        self.raise_network(record.network).await.inspect_err(|_| self.capacity.given_up())?;
         let _processors = self.capacity.processors(record.vcpu).await;
         let parts = self.parts();
         let woken = tokio::select! {
@@ -195,6 +209,24 @@ impl Supply<'_> {
         }
     }
 
+    async fn raise_network_and_make(
+        &self,
+        cell: &Cell,
+        image: &LocalImage,
+        made_of: &str,
+    ) -> Result<Option<Held>> {
+        self.raise_network(self.network).await?;
+        self.make(cell, image, made_of).await
+    }
+
+    /// Has the stack's own network up where a machine needs it.
+    async fn raise_network(&self, network: GuestNetwork) -> Result<()> {
+        match network {
+            GuestNetwork::Closed | GuestNetwork::Outbound => Ok(()),
+            GuestNetwork::Nat => self.stack.raise_network(self.home, self.world.hypervisor.as_ref()).await,
+        }
+    }
+
     /// A new machine in the room that was granted. `None` where nothing is left of it and a fact says why.
     async fn make(&self, cell: &Cell, image: &LocalImage, made_of: &str) -> Result<Option<Held>> {
         for tries in 1.. {
@@ -229,15 +261,24 @@ impl Supply<'_> {
             (true, false) => self.capacity.removed(record.memory_mib),
             (false, false) => {}
         }
-        if !self.granted(&cell.id, cell.memory_mib).await {
+        if !self.granted(&cell.id, cell.memory_mib, 0).await {
             remove_machine(self.stack, &record.id, hypervisor, lease).await?;
             return Ok(None);
         }
         let made_of = super::made_of(image, self.network, cell);
-        self.change(&record.id, |machine| {
-            (machine.made_of, machine.network, machine.rest) = (made_of.clone(), self.network, None);
-        })?;
-        let record = MachineRecord { made_of, network: self.network, rest: None, ..record };
+        let gdb = match record.gdb {
+            None => self.gdb_port()?,
+            known => known,
+        };
+        self.raise_network(self.network).await.inspect_err(|_| self.capacity.given_up())?;
+        let record = self.stack.change(|stack| {
+            let machine = stack.machines.entry(record.id.clone()).or_insert(record);
+            (machine.made_of, machine.network, machine.rest) = (made_of, self.network, None);
+            machine.gdb = gdb;
+            let id = machine.id.clone();
+            stack.address(&id)?;
+            Ok::<_, Failure>(stack.machines[&id].clone())
+        })??;
         Ok(match self.boot(record, lease, image, false).await? {
             Made::Up(held) => Some(held),
             Made::Again | Made::Not => None,
@@ -302,7 +343,6 @@ impl Supply<'_> {
         Parts {
             stack: self.stack,
             host: self.host,
-            network: self.network,
             hypervisor: self.world.hypervisor.as_ref(),
             transport: self.world.transport.as_ref(),
             sink: self.sink,
@@ -377,8 +417,8 @@ impl Supply<'_> {
     }
 
     /// Whether there is room for a machine; a fact says why where there is none.
-    async fn granted(&self, cell: &CellId, memory_mib: u32) -> bool {
-        let room = self.room(memory_mib).await;
+    async fn granted(&self, cell: &CellId, memory_mib: u32, turn: u32) -> bool {
+        let room = self.room(memory_mib, turn).await;
         if let Err(failure) = &room {
             let (stage, message) = ("capacity".to_owned(), failure.one_line());
             self.sink.emit(Event::CellFailed { cell: cell.clone(), stage, message });
@@ -387,9 +427,9 @@ impl Supply<'_> {
     }
 
     /// Waits for memory; idle machines go first.
-    async fn room(&self, memory_mib: u32) -> Result<()> {
+    async fn room(&self, memory_mib: u32, turn: u32) -> Result<()> {
         loop {
-            match self.capacity.room(memory_mib).await {
+            match self.capacity.room(memory_mib, turn).await {
                 Ok(Room::Granted) => return Ok(()),
                 Ok(Room::Evict(id)) => {
                     let memory = self.stack.record()?.machines.get(&id).map_or(0, |m| m.memory_mib);
@@ -406,36 +446,6 @@ impl Supply<'_> {
                 }
             }
         }
-    }
-
-    fn write_down(&self, cell: &Cell, made_of: &str) -> Result<(MachineRecord, Lease)> {
-        let known: Vec<u16> = Stack::all(self.home)?
-            .iter()
-            .filter_map(|stack| stack.record().ok())
-            .flat_map(|record| record.machines.into_values().map(|m| m.port))
-            .collect();
-        let port = super::free_port(|port| known.contains(&port))?;
-        self.stack.add_leased(|record| {
-            let mut machine = record.add(&cell.id, cell.vcpu, cell.memory_mib, port);
-            machine.made_of = made_of.to_owned();
-            machine.owner = self.owner_of(record, cell);
-            machine.network = self.network;
-            machine.extras = cell.extras.clone();
-            record.machines.insert(machine.id.clone(), machine.clone());
-            machine
-        })
-    }
-
-    /// Whose a new machine is: the configuration's, where it asks for just this one and has none.
-    fn owner_of(&self, record: &StackRecord, cell: &Cell) -> Owner {
-        let wanted = record.spec.machine(&cell.id).is_some_and(|wanted| *wanted == MachineSpec::from(cell))
-            && record.spec.network == self.network;
-        let there = record.machines.values().any(|m| m.owner == Owner::Configured && m.cell == cell.id);
-        if wanted && !there && self.owner == Owner::Run { Owner::Configured } else { self.owner }
-    }
-
-    fn change(&self, machine: &str, change: impl FnOnce(&mut MachineRecord)) -> Result<()> {
-        self.stack.change(|record| record.machines.get_mut(machine).map(change)).map(drop)
     }
 
     fn keep_console(&self, machine: &str) {
@@ -464,7 +474,8 @@ fn sleeps(record: &MachineRecord, state: Option<DomainState>) -> bool {
 }
 
 fn port_was_taken(failure: &BootFailure) -> bool {
-    failure.phase == Some(BootPhase::Defined) && failure.message.contains("host forwarding")
+    let taken = ["host forwarding", "gdbstub"].iter().any(|words| failure.message.contains(words));
+    failure.phase == Some(BootPhase::Defined) && taken
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -113,6 +113,20 @@ pub struct ExtraDisk {
 }
 
 impl ExtraDisk {
+    /// Whether a machine can have it.
+    ///
+    /// # Errors
+    /// A type, a size or a place that is none.
+    pub fn check(&self) -> Result<(), Complaint> {
+        self.memory_bytes()?;
+        let sane = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        if !self.mount_point.starts_with('/') || !self.mount_point.chars().all(sane) {
+            return Err(Complaint::new(format!("a disk cannot be mounted at `{}`", self.mount_point))
+                .hint("an absolute path, such as `/mnt/docker`"));
+        }
+        Ok(())
+    }
+
     /// Size of a disk in memory, bytes; `None` for a disk that is a file.
     ///
     /// # Errors
@@ -279,12 +293,7 @@ impl VmSet {
             return Err(complaint.hint("`file`: a console is always kept in a file"));
         }
         for disk in &self.disks {
-            disk.memory_bytes()?;
-            let sane = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-            if !disk.mount_point.starts_with('/') || !disk.mount_point.chars().all(sane) {
-                return Err(Complaint::new(format!("a disk cannot be mounted at `{}`", disk.mount_point))
-                    .hint("an absolute path, such as `/mnt/docker`"));
-            }
+            disk.check()?;
         }
         let word = |(name, value): (&String, &String)| match (name.as_str(), value.as_str()) {
             ("_", value) => value.to_owned(),

@@ -4,6 +4,7 @@
 //! `run` works through it and `plan` shows it, so the two cannot disagree.
 
 mod again;
+mod order;
 mod partition;
 mod split;
 
@@ -15,6 +16,7 @@ use kmt_reporters::event::CellId;
 use crate::matrix::select::Expression;
 use crate::matrix::{Cell, TestSets};
 pub use again::Again;
+pub use order::{Load, Space, order};
 pub use partition::Partition;
 pub use split::{Part, split};
 

@@ -21,20 +21,24 @@ use super::prepare::{self, Step};
 use super::task::Task;
 use super::words::PackageWords;
 use super::work::Work;
-use crate::artifact::{self, ArtifactSet, Store, TestPackage};
+use crate::artifact::{self, ArtifactSet, Coding, Store, TestPackage};
 use crate::error::{Failure, Kind};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::known::Marks;
+use crate::machine::capacity;
 use crate::machine::console::{self, warn_unwritten};
 use crate::machine::supply::{Condition, Held, Supply};
 use crate::matrix::Cell;
-use crate::plan::{self, Durations, Partition, Plan};
+use crate::plan::{self, Durations, Load, Partition, Plan};
 use crate::record::Record;
 use crate::settings::Rules;
 use crate::world::World;
 
 /// What builds came to, by architecture: the artifacts, or nothing where one failed (the record says why).
 pub type Built = BTreeMap<Arch, Option<Arc<ArtifactSet>>>;
+
+/// How long the packages of a cell may take, where nobody has timed any.
+const UNKNOWN: Duration = Duration::from_secs(60);
 
 /// Longest time of a guest's preparation.
 const PREPARATION: Duration = Duration::from_secs(600);
@@ -105,7 +109,8 @@ struct Served {
 impl Conductor<'_> {
     /// Runs every cell to an end, within the time of the run.
     pub async fn conduct(&self, cells: &[(Cell, ImageRequest)]) {
-        let lanes = cells.iter().map(|(cell, image)| self.cell(cell, image));
+        let turns = (0..).zip(self.turns(cells));
+        let lanes = turns.map(|(turn, (cell, image))| self.cell(cell, image, turn));
         let lanes = futures_util::future::join_all(lanes);
         tokio::pin!(lanes);
         if let Some(limit) = self.tests.rules.global_timeout {
@@ -125,7 +130,21 @@ impl Conductor<'_> {
         self.record.emit(Event::CellFailed { cell: cell.id.clone(), stage: stage.to_owned(), message });
     }
 
-    async fn cell(&self, cell: &Cell, request: &ImageRequest) {
+    /// The cells in the order in which they get room.
+    fn turns<'c>(&self, cells: &'c [(Cell, ImageRequest)]) -> Vec<&'c (Cell, ImageRequest)> {
+        let known: Vec<Option<Duration>> = cells.iter().map(|(cell, _)| self.expected(cell)).collect();
+        // What nobody has timed may take long.
+        let longest = known.iter().flatten().max().copied().unwrap_or(UNKNOWN);
+        let loads = cells.iter().zip(&known).map(|((cell, _), takes)| Load {
+            memory_mib: capacity::cost(cell.memory_mib),
+            vcpu: cell.vcpu,
+            takes: takes.unwrap_or(longest),
+        });
+        let order = plan::order(&loads.collect::<Vec<_>>(), &self.supply.capacity.space());
+        order.into_iter().map(|number| &cells[number]).collect()
+    }
+
+    async fn cell(&self, cell: &Cell, request: &ImageRequest, turn: u32) {
         let mut stop = self.stop.clone();
         let image = tokio::select! {
             image = self.images.get(request, self.record) => image,
@@ -137,14 +156,15 @@ impl Conductor<'_> {
         };
         let stress = self.tests.stress.map(|time| Instant::now() + time);
         let work = Work::new(self.tasks_of(cell), self.tests.rules.retries, self.groups.clone(), stress);
-        let lanes = (0..self.tests.machines.max(1)).map(|number| self.lane(cell, &image, &work, number));
+        let lanes =
+            (0..self.tests.machines.max(1)).map(|number| self.lane(cell, &image, &work, (number, turn)));
         futures_util::future::join_all(lanes).await;
     }
 
     /// One machine after another, until the work of the cell is over.
-    async fn lane(&self, cell: &Cell, image: &LocalImage, work: &Work, number: u32) {
+    async fn lane(&self, cell: &Cell, image: &LocalImage, work: &Work, (number, turn): (u32, u32)) {
         while !work.is_over() && !self.stopped() {
-            let held = match self.supply.machine(cell, image).await {
+            let held = match self.supply.machine(cell, image, turn).await {
                 Ok(Some(held)) => held,
                 Ok(None) => return,
                 Err(failure) if number > 0 => {
@@ -169,6 +189,12 @@ impl Conductor<'_> {
         let shards = planned.map(|(_, shards)| shards.as_slice()).unwrap_or_default();
         let names = self.plan.names(shards);
         names.zip(shards).map(|(package, shard)| Task::whole(package, shard.expected)).collect()
+    }
+
+    /// How long the packages of a cell took before, all of them one after another.
+    fn expected(&self, cell: &Cell) -> Option<Duration> {
+        let (_, shards) = self.plan.cells.iter().find(|(id, _)| *id == cell.id)?;
+        shards.iter().map(|shard| shard.expected).sum()
     }
 
     fn stopped(&self) -> bool {
@@ -212,7 +238,9 @@ impl Conductor<'_> {
         let begun = Instant::now();
         let machine = held.record.id.clone();
         let connection = held.guest.connection.as_ref();
-        let store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
+        let mut store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
+        store.untouched =
+            held.guest.untouched.then_some(if held.guest.gzip { Coding::Gzip } else { Coding::Plain });
         match artifact::ship(artifacts, connection, &store).await {
             Ok(report) => {
                 self.record.emit(Event::ShipFinished {

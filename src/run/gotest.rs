@@ -56,6 +56,11 @@ pub enum Item {
         /// Full name, subtests with `/`.
         test: String,
     },
+    /// A test was announced by number, and never began.
+    Announced {
+        /// Its name.
+        test: String,
+    },
     /// A test waits for its turn to run beside others.
     Paused {
         /// Full name.

@@ -55,17 +55,35 @@ write() {
   [ -e "$1" ] || { echo "there is no \`$1\` here"; return 1; }
   printf '%s\n' "$2" >"$1"
 }
+# Whether the guest has each image of an archive, by all its names. What cannot be read is not there.
+loaded() {
+  manifest=$(tar -xOf "$1" manifest.json 2>/dev/null) || return 1
+  manifest=$(printf '%s' "$manifest" | tr -d ' \t\r\n')
+  case $manifest in *'"Config":"'*) ;; *) return 1 ;; esac
+  while :; do
+    case $manifest in *'"Config":"'*) ;; *) return 0 ;; esac
+    manifest=${manifest#*'"Config":"'}
+    config=${manifest%%'"'*}
+    id=${config##*/} && id=sha256:${id%.json}
+    tags=
+    case ${manifest%%'"Config":"'*} in
+    *'"RepoTags":['*) tags=${manifest#*'"RepoTags":['} && tags=$(printf '%s' "${tags%%]*}" | tr -d '"' | tr , ' ') ;;
+    esac
+    for name in ${tags:-"$id"}; do
+      [ "$(docker image inspect -f '{{.Id}}' "$name" 2>/dev/null)" = "$id" ] || return 1
+    done
+  done
+}
 images() {
-  program docker || return 1
+  cd "$root" && program docker || return 1
   docker info >/dev/null 2>&1 || systemctl start docker 2>/dev/null || service docker start >/dev/null 2>&1
-  cd "$root" || return 1
-  loaded=
+  found=
   for archive in $1; do
     [ -f "$archive" ] || continue
-    docker load -q -i "$archive" || return 1
-    loaded=yes
+    found=yes
+    loaded "$archive" || docker load -q -i "$archive" || return 1
   done
-  [ -n "$loaded" ] || { echo "no archive matches \`$1\` in $root"; return 1; }
+  [ -n "$found" ] || { echo "no archive matches \`$1\` in $root"; return 1; }
 }
 # What the kernel does not tell of itself, the tests look for in an archive.
 btf() {

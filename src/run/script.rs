@@ -37,7 +37,10 @@ pub enum Listing {
 
 /// Reads an order from standard input and carries it out.
 pub const RUN: &str = r#"
-next() { IFS= read -r line || exit 97; value=$(printf '%bx' "$line"); value=${value%x}; }
+next() {
+  IFS= read -r value || exit 97
+  case $value in *\\*) value=$(printf '%bx' "$value"); value=${value%x} ;; esac
+}
 next; nonce=$value
 say() { printf '\n\036kmt %s %s\n' "$nonce" "$*"; }
 next; pidfile=$value
@@ -59,10 +62,12 @@ if [ "$list" != no ]; then
   say listed $?
   [ "$list" = first ] || exit 0
 fi
-mark=KMT_SHARD=$(cat /proc/sys/kernel/random/uuid)
+IFS= read -r mark </proc/sys/kernel/random/uuid
+mark=KMT_SHARD=$mark
 setsid env "$mark" sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$pidfile" "$binary" "$@" </dev/null
 status=$?
-group=$(cat "$pidfile")
+group=
+IFS= read -r group <"$pidfile"
 leaked=0
 if kill -0 "-$group" 2>/dev/null; then leaked=1; kill -KILL "-$group" 2>/dev/null; fi
 for found in $(grep -lsF "$mark" /proc/[0-9]*/environ); do

@@ -177,6 +177,11 @@ impl Tracker {
                 package: self.package.clone(),
                 message,
             }),
+            Item::Announced { test } => out.push(Event::TestsListed {
+                cell: self.cell.clone(),
+                package: self.package.clone(),
+                tests: vec![test],
+            }),
             Item::PackageOk | Item::PackageFail => {}
         }
     }
@@ -245,6 +250,14 @@ impl Tracker {
     /// Top-level tests that have started and not ended.
     pub fn running(&self) -> BTreeSet<String> {
         self.running.keys().map(|test| top(test).to_owned()).collect()
+    }
+
+    /// Whether all that runs has just begun at `now`, and said nothing yet: what came after it may not have arrived.
+    pub fn only_began(&self, now: Duration, just: Duration) -> bool {
+        let began = |(_, running): (&String, &Running)| {
+            now.saturating_sub(running.since) < just && running.kept.head.is_empty()
+        };
+        !self.running.is_empty() && self.running.iter().all(began)
     }
 
     /// The test that runs now, to name one: of those that do not wait the deepest that began last.
@@ -355,6 +368,17 @@ mod tests {
         assert_eq!(tracker.at_work(), Some("Suite/second"));
         let slow = |tracker: &mut Tracker, at| tracker.slow(seconds(at), seconds(4)).len();
         assert_eq!([10, 12, 13, 15, 16].map(|at| slow(&mut tracker, at)), [0, 1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn what_only_began_may_not_be_the_last_that_did() {
+        let output = |text: &[u8]| Item::Output { test: Some("A".to_owned()), bytes: text.to_vec() };
+        let silent = tracked(vec![(3, started("A"))]);
+        assert!(silent.only_began(seconds(4), seconds(2)));
+        assert!(!silent.only_began(seconds(5), seconds(2)));
+        let spoke = tracked(vec![(3, started("A")), (3, output(b"about to"))]);
+        assert!(!spoke.only_began(seconds(4), seconds(2)));
+        assert!(!tracked(vec![]).only_began(seconds(0), seconds(2)));
     }
 
     #[test]

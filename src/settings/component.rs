@@ -121,6 +121,18 @@ pub enum Format {
     Tap,
 }
 
+impl Format {
+    /// How a run's record calls it; Go's own is not named.
+    pub fn recorded(self) -> &'static str {
+        match self {
+            Format::Gotest => "",
+            Format::Gtest => "gtest",
+            Format::Libtest => "libtest",
+            Format::Tap => "tap",
+        }
+    }
+}
+
 /// A command of the build.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -251,6 +263,9 @@ pub struct Preparation {
     pub packages: Vec<String>,
     /// Kernel modules to load; one that is built in is there.
     pub modules: Vec<String>,
+    /// Disks that its machines have besides their own; they are there before all else. A machine without them is not
+    /// reused.
+    pub disks: Vec<Disk>,
     /// File systems to mount, unless one is mounted there.
     pub mounts: Vec<Mount>,
     /// Settings of the kernel by name, such as `net.core.somaxconn`.
@@ -259,6 +274,18 @@ pub struct Preparation {
     pub files: BTreeMap<String, Text>,
     /// Archives of container images to load into the guest's docker, relative to `{root}`; patterns of `sh` will do.
     pub docker_images: Vec<String>,
+}
+
+/// A disk: empty and of a size, or what an image holds. What is written to it goes with the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Folder where the guest has it; where docker is, a disk at `/mnt/docker` is where it keeps its images.
+    pub target: String,
+    /// Size of an empty one, such as `512M` or `2G`; it lies in memory.
+    pub size: Option<String>,
+    /// File of an image (qcow2) with a file system, relative to `kmt.toml`.
+    pub image: Option<String>,
 }
 
 /// A file system.
@@ -334,6 +361,12 @@ impl Component {
             return wrong(
                 "has `binaries` or `helpers`, which only the builder `go` makes",
                 "`artifacts` ships files",
+            );
+        }
+        if self.prepare.disks.iter().any(|disk| disk.size.is_some() == disk.image.is_some()) {
+            return wrong(
+                "has a disk that is neither of a size nor of an image, or both",
+                "`size = \"512M\"` is an empty one, `image = \"FILE\"` holds something",
             );
         }
         if self.command.iter().any(|command| command.argv.is_empty()) {

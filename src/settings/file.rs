@@ -237,6 +237,7 @@ mod tests {
             ("builder = \"go\"\nformat = \"tap\"", "as `gotest`"),
             ("builder = \"prebuilt\"\nfolder = \"x\"\nhelpers = [\"./x\"]", "only the builder `go`"),
             ("builder = \"go\"\nlayout = \"opt\"", "is no layout"),
+            ("builder = \"go\"\nprepare.disks = [{ target = \"/d\" }]", "neither of a size nor of an image"),
             ("builder = \"go\"\nartifacts = [{ form = \"x\" }]", "a pattern of files, or {"),
         ] {
             let failure = parsed(&format!("[component.a]\n{keys}\n")).unwrap_err();

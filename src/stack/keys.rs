@@ -118,13 +118,13 @@ pub(super) fn write_config(folder: &Path, record: &StackRecord) -> Result<()> {
 /// its own: what the user's own configuration says for all hosts neither weakens nor breaks it where it comes first.
 pub(super) fn section(folder: &Path, machine: &MachineRecord, hosts: &str) -> String {
     let quoted = |file: &str| quoted(&folder.join(file));
+    let (address, port) = machine.ssh_at();
     format!(
-        "\nHost {hosts}\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  HostKeyAlias {id}\n  \
+        "\nHost {hosts}\n  HostName {address}\n  Port {port}\n  User root\n  HostKeyAlias {id}\n  \
          IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  \
          GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  HostKeyAlgorithms ssh-ed25519\n  \
          KexAlgorithms curve25519-sha256\n  Ciphers aes128-gcm@openssh.com\n  PreferredAuthentications publickey\n  \
          Compression no\n  ProxyJump none\n  ForwardAgent no\n  ForwardX11 no\n  LogLevel ERROR\n",
-        port = machine.port,
         id = machine.id,
         key = quoted(&format!("{LOGIN}/{KEY}")),
         known = quoted(KNOWN_HOSTS),

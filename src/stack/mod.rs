@@ -9,6 +9,7 @@ pub mod alias;
 mod hold;
 pub mod holder;
 mod keys;
+mod lan;
 pub mod name;
 mod output;
 pub mod reconcile;
@@ -19,6 +20,7 @@ mod spec;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sha2::Digest as _;
 use uuid::Uuid;
@@ -33,6 +35,16 @@ pub use spec::{Change, MachineSpec, StackSpec};
 
 /// Name of the file that says what a stack is.
 const FILE: &str = "stack.json";
+
+/// Hears `before` and `after` of each writing of a record; at most one does.
+type Listener = Box<dyn Fn(&'static str) + Send + Sync>;
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// Has `listener` hear of each writing of a record, just before it and just after: a world in which processes are
+/// killed at every step kills them there too. The first one that is named stays.
+pub fn hear_of_writes(listener: Listener) {
+    let _ = LISTENER.set(listener);
+}
 
 /// A stack on disk.
 #[derive(Debug, Clone)]
@@ -272,7 +284,11 @@ fn read(folder: &Path) -> Result<StackRecord> {
 fn write(folder: &Path, record: &StackRecord) -> Result<()> {
     let bytes = serde_json::to_vec_pretty(record)
         .map_err(|error| Failure::new(Kind::Internal, "cannot write a stack's record").caused_by(error))?;
-    write_atomically(&folder.join(FILE), &bytes)
+    let tell = |when| LISTENER.get().into_iter().for_each(|listener| listener(when));
+    tell("before");
+    write_atomically(&folder.join(FILE), &bytes)?;
+    tell("after");
+    Ok(())
 }
 
 /// Writes beside and renames: a reader sees the old or the new, a crash leaves one of them.

@@ -35,9 +35,10 @@ fn microvm(folder: &Path, machine: &MachineRecord) -> Value {
     let set = machine.cell.set.as_deref().unwrap_or("default");
     let tags = [format!("{}_{place}", Recipe::of(&machine.cell).as_str()), set.to_owned()];
     let id = format!("{place}-{tag}-{}-ddvm-{}-{}", tags.join("-"), machine.vcpu, machine.memory_mib);
+    let (address, port) = machine.ssh_at();
     json!({
-        "id": id, "ip": "127.0.0.1", "tag": tag, "vmset-tags": tags,
-        "ssh-key-path": super::keys::login_key(folder), "gdb-port": 0, "ssh-port": machine.port,
+        "id": id, "ip": address, "tag": tag, "vmset-tags": tags,
+        "ssh-key-path": super::keys::login_key(folder), "gdb-port": machine.gdb.unwrap_or(0), "ssh-port": port,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What is written down of a stack: schema 1 of `stack.json`.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::StackSpec;
 use crate::external::hypervisor::GuestNetwork;
+use crate::external::hypervisor::network::Subnet;
 use crate::matrix::Extras;
 
 /// Schema number of the file.
@@ -32,6 +34,9 @@ pub struct StackRecord {
     /// What it should be, once it is configured.
     #[serde(default)]
     pub spec: StackSpec,
+    /// Subnet of its own network, where machines have addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<Subnet>,
     /// Machines by id.
     pub machines: BTreeMap<String, MachineRecord>,
 }
@@ -79,8 +84,14 @@ pub struct MachineRecord {
     pub cell: CellId,
     /// Identity of its domain.
     pub uuid: Uuid,
-    /// Loopback port that leads to its SSH server.
+    /// Loopback port that leads to its SSH server, unless it has an address.
     pub port: u16,
+    /// Its address in the stack's own network, where it is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// Loopback port of the gdb stub of its processor, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gdb: Option<u16>,
     /// MAC address of its card.
     pub mac: String,
     /// Virtual processors.
@@ -108,6 +119,23 @@ pub struct MachineRecord {
     pub created: DateTime<Utc>,
 }
 
+impl MachineRecord {
+    /// Address and port of its SSH server, as this host reaches it.
+    pub fn ssh_at(&self) -> (Ipv4Addr, u16) {
+        self.address.map_or((Ipv4Addr::LOCALHOST, self.port), |address| (address, 22))
+    }
+
+    /// Where it is, for people: its address, or this host's with the port that leads to it.
+    pub fn place(&self) -> String {
+        self.address.map_or_else(|| format!("127.0.0.1:{}", self.port), |address| address.to_string())
+    }
+
+    /// What is typed to debug its kernel, where it has a gdb stub.
+    pub fn gdb_line(&self) -> Option<String> {
+        self.gdb.map(|port| format!("gdb -ex 'target remote 127.0.0.1:{port}'"))
+    }
+}
+
 impl StackRecord {
     /// A stack without machines.
     pub fn new(name: &str, repository: &Path) -> StackRecord {
@@ -118,6 +146,7 @@ impl StackRecord {
             repository: repository.to_path_buf(),
             created: Utc::now(),
             spec: StackSpec::default(),
+            subnet: None,
             machines: BTreeMap::new(),
         }
     }
@@ -138,6 +167,8 @@ impl StackRecord {
             cell: cell.clone(),
             uuid,
             port,
+            address: None,
+            gdb: None,
             mac: format!("52:54:00:{:02x}:{:02x}:{:02x}", digest[0], digest[1], digest[2]),
             vcpu,
             memory_mib,

@@ -114,6 +114,9 @@ pub async fn destroy(stack: &Stack, hypervisor: &dyn Hypervisor) -> Result<usize
             hypervisor.remove(&domain.name).await?;
         }
     }
+    if stack.record()?.subnet.is_some() {
+        hypervisor.remove_network(&stack.network_name()).await?;
+    }
     remove_folder(&stack.folder)?;
     Ok(count)
 }

@@ -11,11 +11,14 @@
 mod harness;
 
 mod demo;
+mod equipment;
 mod faults;
 mod foreign;
+mod full;
 mod isolation;
-#[cfg(feature = "soak")]
 mod lost;
+mod nat;
+mod native;
 mod page;
 mod reach;
 mod refused;

@@ -180,6 +180,7 @@ fn facts(cells: usize, tests: usize) -> Vec<Event> {
         stack: "main".to_owned(),
         test_failure_exit_code: 100,
         root: "/src/agent".to_owned(),
+        format: String::new(),
     }];
     for n in 0..cells {
         let distro = "ubuntu".to_owned();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Home, fixture, step};
+use crate::harness::{Home, Namespace, fixture, step};
 
 /// Moments at which a run is killed, from its first breath to the middle of its tests.
 const KILLS: u32 = 20;
@@ -42,6 +42,37 @@ fn every_kernel_that_debian_has_is_green() {
     let ready = told.kind("machine-ready");
     assert_eq!(ready.len(), 10, "{ready:?}");
     home.nothing_left();
+}
+
+/// Needs root: the libvirtd that is ended is one of the test's own.
+#[test]
+fn a_launch_goes_on_after_libvirtd_was_restarted_in_its_middle() {
+    let home = Home::new("libvirtd");
+    let inside = Namespace::new();
+    let fixture = fixture();
+    let call = |words: &str| {
+        let words: Vec<&str> = ["-C", &fixture, "stack"].into_iter().chain(words.split(' ')).collect();
+        home.call(words).limit(300).inside(&inside)
+    };
+    for (number, signal) in [Signal::TERM, Signal::KILL].into_iter().cycle().take(10).enumerate() {
+        let moment = APART / 2 * number as u32;
+        step(&format!("{signal:?} to libvirtd after {} ms", moment.as_millis()));
+        call("configure --init-stack --stack daemon --vms debian_12-local-distro,custom-6.12-local --memory 512 --yes")
+            .end()
+            .expect(0);
+        let running = call("launch --stack daemon").start();
+        sleep(moment);
+        inside.end_libvirtd(signal);
+        inside.start_libvirt();
+        let first = running.end();
+        assert!([Some(0), Some(102)].contains(&first.code), "{first:?}");
+        call("launch --stack daemon").end().expect(0);
+        assert_eq!(home.machines().len(), 2);
+        call("exec --stack daemon -- true").end().expect(0);
+        call("destroy --stack daemon --yes").end().expect(0);
+        assert_eq!(inside.said("virsh -c qemu:///system list --all --name").trim(), "");
+        home.nothing_left();
+    }
 }
 
 #[test]

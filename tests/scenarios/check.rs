@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use kmt_reporters::event::TestResult;
 use kmt_reporters::junit::{self, Flavour};
@@ -38,6 +39,19 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
     listed.filter(|path| path.is_dir()).collect()
 }
 
+fn stage_networks(scene: &Scene) -> BTreeSet<String> {
+    scene.stage().networks().into_iter().map(|network| network.subnet.to_string()).collect()
+}
+
+/// Subnets that are written down in all stacks.
+fn subnets(scene: &Scene) -> BTreeSet<String> {
+    let texts = folders_in(&scene.home().join("stacks"))
+        .into_iter()
+        .filter_map(|f| fs::read(f.join("stack.json")).ok());
+    let records = texts.map(|text| serde_json::from_slice::<Value>(&text).unwrap());
+    records.filter_map(|record| record["subnet"].as_str().map(str::to_owned)).collect()
+}
+
 /// Nothing from a guest moves the cursor.
 pub(crate) fn tame(said: &str) {
     let wild = said.lines().find(|line| line.chars().any(char::is_control));
@@ -50,6 +64,8 @@ pub(crate) fn journal(scene: &Scene) {
     let known: BTreeSet<String> = machines.into_iter().map(|(name, _)| name).collect();
     let domains: BTreeSet<String> = scene.stage().domains().into_iter().map(|domain| domain.name).collect();
     assert!(domains.is_subset(&known), "domains {domains:?} that the journal does not know: {known:?}");
+    let networks = stage_networks(scene);
+    assert!(networks.is_subset(&subnets(scene)), "networks {networks:?} that the journal does not know");
     assert!(folders.is_subset(&known), "folders {folders:?} that the journal does not know: {known:?}");
 }
 
@@ -76,6 +92,11 @@ pub(crate) fn order(scene: &Scene) {
     let domains = stage.domains();
     assert_eq!(domains.iter().map(|d| d.name.clone()).collect::<BTreeSet<_>>(), known, "domains and records");
     assert_eq!(folders, known, "folders and records");
+    // What a killed process had begun in a guest comes to its end.
+    let until = Instant::now() + Duration::from_secs(5);
+    while stage.busy() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert!(!stage.busy(), "a process of a guest is left");
     leases(scene);
     for folder in ["home/stacks", "home/runs", "home/images", "stage/guests"] {
@@ -267,6 +288,7 @@ pub(crate) fn nothing_left(scene: &Scene) {
     let stage = scene.stage();
     careful(&stage);
     assert!(stage.domains().is_empty(), "{:?}", stage.domains());
+    assert!(stage.networks().is_empty(), "{:?}", stage.networks());
     assert!(!stage.busy(), "a process of a guest is left");
     for folder in ["home/stacks", "stage/guests", "stage/domains"] {
         let left: Vec<_> =

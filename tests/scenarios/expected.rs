@@ -1,6 +1,6 @@
 //! What is compared with the files of `expected/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,8 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>"),
         (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
         (r"kmt_flare_\d{8}-\d{6}", "kmt_flare_<time>"),
-        (r"Port \d+", "Port <port>"),
+        (r"192\.168\.\d+\.", "192.168.<n>."),
+        (r"Port \d{3,}", "Port <port>"),
         (r"kmt-[0-9a-f]{8}-", "kmt-<stack>-"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),
         (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "<digest>"),
@@ -84,6 +85,26 @@ pub(crate) fn counts(calls: &[String]) -> String {
         *counts.entry(call.split(' ').next().unwrap_or_default()).or_default() += 1;
     }
     counts.into_iter().fold(String::new(), |text, (call, count)| text + &format!("{call} {count}\n"))
+}
+
+/// Compares the steps of a command with the list in the file, or writes it: numbered as they came, compared whatever
+/// machine was faster and however often it was asked.
+pub(crate) fn steps(file: &Path, steps: &[String]) {
+    let steps: Vec<String> =
+        steps.iter().map(|step| redact(step, Path::new("/nowhere")).trim_end().to_owned()).collect();
+    let of_file = fs::read_to_string(file).unwrap_or_default();
+    let listed = of_file.lines().filter_map(|line| Some(line.trim().split_once(' ')?.1.to_owned()));
+    let (listed, came): (BTreeSet<String>, BTreeSet<String>) =
+        (listed.collect(), steps.iter().cloned().collect());
+    if std::env::var_os("SCENARIOS").is_some_and(|value| value == "overwrite") {
+        if listed != came {
+            let lines = steps.iter().zip(1..).map(|(step, number)| format!("{number:>3} {step}\n"));
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, lines.collect::<String>()).unwrap();
+        }
+        return;
+    }
+    assert_eq!(came, listed, "the steps of {}", file.display());
 }
 
 /// Compares each call's text with the file, or writes the file where that is asked for.

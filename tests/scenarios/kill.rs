@@ -5,55 +5,70 @@
 
 use kmt_run::external::scripted::Domain;
 
-use crate::check;
-use crate::scene::Scene;
+use crate::scene::{self, Scene};
+use crate::{check, expected};
+
+/// A name, and what makes the walk of that name.
+type Called = (&'static str, fn() -> Walk);
 
 /// Walks by name.
-pub(crate) const WALKS: [(&str, fn()); 12] = [
-    ("a_run", || Walk { victim: RUN, at_least: 20, ..Walk::default() }.go()),
-    ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }.go()),
+pub(crate) const WALKS: [Called; 14] = [
+    ("a_run", || Walk { victim: RUN, at_least: 26, ..Walk::default() }),
+    ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }),
     ("a_throw_away_run", || {
         let victim = &["run", "--vms", "debian_12-local-distro", "--throw-away"];
-        Walk { victim, at_least: 22, ..Walk::default() }.go();
+        Walk { victim, at_least: 30, ..Walk::default() }
     }),
     ("a_run_whose_machine_panics", || {
         let world = "[machine.debian_12]\nboots = [\"panic\"]\n\n";
-        Walk { world, victim: RUN, code: "102", at_least: 12, ..Walk::default() }.go();
+        Walk { world, victim: RUN, code: "102", at_least: 18, ..Walk::default() }
     }),
     ("a_run_that_makes_room", || {
         let before: &[&[&str]] = &[&["run", "--vms", "debian_13-local-distro"]];
-        Walk { world: "memory = 1700\n\n", before, victim: RUN, at_least: 20, ..Walk::default() }.go();
+        Walk { world: "memory = 1700\n\n", before, victim: RUN, at_least: 30, ..Walk::default() }
     }),
-    ("destroy", || {
+    ("a_destroy", || {
         let victim = &["stack", "destroy", "--all", "--yes"];
-        Walk { before: &[RUN], victim, at_least: 2, ..Walk::default() }.go();
+        Walk { before: &[RUN], victim, at_least: 6, ..Walk::default() }
     }),
-    ("configure", || {
-        Walk { before: &[RUN], victim: CONFIGURE, next: [CONFIGURE, LAUNCH], ..Walk::default() }.go();
+    ("a_configure", || Walk {
+        before: &[RUN],
+        victim: CONFIGURE,
+        next: [CONFIGURE, LAUNCH],
+        at_least: 2,
+        ..Walk::default()
+    }),
+    ("a_configure_that_changes_everything", || {
+        let before: &[&[&str]] = &[CONFIGURE, LAUNCH];
+        Walk { before, victim: RECONFIGURE, next: [RECONFIGURE, LAUNCH], at_least: 2, ..Walk::default() }
     }),
     ("a_launch", || {
         let next = [LAUNCH, LIST];
-        Walk { before: &[CONFIGURE_ONE], victim: LAUNCH, next, at_least: 14, ..Walk::default() }.go();
+        Walk { before: &[CONFIGURE_ONE], victim: LAUNCH, next, at_least: 20, ..Walk::default() }
+    }),
+    ("a_launch_with_a_network", || {
+        let before: &[&[&str]] = &[CONFIGURE_NAT];
+        Walk { before, victim: LAUNCH, next: [LAUNCH, LIST], at_least: 24, ..Walk::default() }
     }),
     ("a_launch_that_changes_everything", || {
         // One machine is of a run and adopted, one is paused and woken, one goes, one is new.
         let before: &[&[&str]] = &[CONFIGURE, LAUNCH, &["stack", "pause"], ADD_A_RUN, RECONFIGURE];
-        Walk { before, victim: LAUNCH, next: [LAUNCH; 2], at_least: 14, ..Walk::default() }.go();
+        Walk { before, victim: LAUNCH, next: [LAUNCH; 2], at_least: 20, ..Walk::default() }
     }),
     ("a_pause", || {
         let (pause, resume) = (&["stack", "pause"], &["stack", "resume"]);
         let before: &[&[&str]] = &[CONFIGURE, LAUNCH];
-        Walk { before, victim: pause, next: [pause, resume], at_least: 4, ..Walk::default() }.go();
+        Walk { before, victim: pause, next: [pause, resume], at_least: 8, ..Walk::default() }
     }),
     ("a_cold_pause", || {
         let (pause, resume) = (&["stack", "pause", "--cold"], &["stack", "resume"]);
         let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH];
-        Walk { before, victim: pause, next: [pause, resume], at_least: 6, ..Walk::default() }.go();
+        Walk { before, victim: pause, next: [pause, resume], at_least: 8, ..Walk::default() }
     }),
     ("a_resume", || {
         let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH, &["stack", "pause"]];
         let victim = &["stack", "resume"];
-        Walk { before, victim, next: [victim, LAUNCH], at_least: 6, ..Walk::default() }.go();
+        Walk { before, victim, next: [victim, LAUNCH], at_least: 8, ..Walk::default() }
     }),
 ];
 
@@ -63,6 +78,8 @@ const RECONFIGURE: &[&str] =
     &["stack", "configure", "--new", "--vms", "debian_12-local-distro,debian_13-local-distro", "--yes"];
 const ADD_A_RUN: &[&str] = &["run", "--vms", "debian_13-local-distro"];
 const CONFIGURE_ONE: &[&str] = &["stack", "configure", "--vms", "debian_12-local-distro", "--yes"];
+const CONFIGURE_NAT: &[&str] =
+    &["stack", "configure", "--vms", "debian_12-local-distro", "--network", "nat", "--yes"];
 const LIST: &[&str] = &["stack", "list"];
 const LAUNCH: &[&str] = &["stack", "launch"];
 
@@ -70,7 +87,7 @@ const RUN: &[&str] = &["run", "--vms", "debian_12-local-distro"];
 const PACKAGE: &str = "[[package]]\nname = \"pkg/a\"\ntests = { TestA = \":\" }\n";
 
 /// A command that is killed at each of its steps.
-struct Walk {
+pub(crate) struct Walk {
     world: &'static str,
     before: &'static [&'static [&'static str]],
     victim: &'static [&'static str],
@@ -89,7 +106,8 @@ impl Default for Walk {
 }
 
 impl Walk {
-    fn go(self) {
+    /// Kills at one step after another, and lists them in `steps/NAME`.
+    pub(crate) fn go(self, name: &str) {
         let mut step = 0;
         loop {
             step += 1;
@@ -100,9 +118,14 @@ impl Walk {
             for args in self.before {
                 assert_eq!(scene.call(args, &[]).code, "0", "before step {step}");
             }
+            let before = scene.stage().steps().len();
             let said = scene.killed_at(step, self.victim);
             if said.code != "killed" {
                 assert_eq!(said.code, self.code, "step {step}: {}", said.text);
+                let steps = scene.stage().steps().split_off(before);
+                let steps: Vec<String> = steps.into_iter().map(|(_, step)| step).collect();
+                assert_eq!(steps.len(), (step - 1) as usize, "it was not killed at each step: {steps:#?}");
+                expected::steps(&scene::folder().join("steps").join(name), &steps);
                 scene.strike();
                 break;
             }
@@ -130,10 +153,15 @@ impl Walk {
         [self.before, &[self.victim]].concat().iter().any(|args| args.contains(&"configure"))
     }
 
+    /// Whether the configuration itself is what may be killed.
+    fn configures_at_last(&self) -> bool {
+        self.victim.contains(&"configure")
+    }
+
     /// Whatever happened, a launch brings the stack to what is configured, and the next one has nothing to do.
     fn converges(&self, scene: &Scene, step: u32, launched: bool) {
         // The configuration itself may be what was killed.
-        let unconfigured = |code: &str| self.victim == CONFIGURE && code == "4";
+        let unconfigured = |code: &str| self.configures_at_last() && code == "4";
         if !launched {
             let said = scene.call(LAUNCH, &[]);
             assert!(said.code == "0" || unconfigured(&said.code), "launch after step {step}: {}", said.text);

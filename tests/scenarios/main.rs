@@ -9,6 +9,8 @@
 //! | `expected/results` | what `summary.json` says of cells and tests |
 //! | `expected/world` | how often each machine was started, connected to, removed, … |
 //!
+//! Besides, `kill.rs` walks every step of commands, listed by number in `steps/`, and kills them there.
+//!
 //! This program is both the harness and, where `KMT_SCRIPTED_STAGE` is set, the `kmt-run` whose world is
 //! scripted: every call is a process with its own environment, signals and death. `SCENARIOS=overwrite cargo test
 //! --test scenarios` writes `expected/`; exit codes and the checks of `check.rs` stay promises.
@@ -17,6 +19,7 @@
 
 mod check;
 mod expected;
+mod fifty;
 mod kill;
 mod scene;
 
@@ -32,14 +35,16 @@ fn main() -> ExitCode {
         return program(Path::new(&stage));
     }
     let mut trials = Vec::new();
-    for entry in std::fs::read_dir(scene::folder()).unwrap().flatten().filter(|e| e.path().is_dir()) {
+    let is_scenario = |entry: &std::fs::DirEntry| entry.path().join("invocation").is_file();
+    for entry in std::fs::read_dir(scene::folder()).unwrap().flatten().filter(is_scenario) {
         let name = entry.file_name().into_string().unwrap();
         trials.push(trial(name.clone(), move || scene::play(&name)));
     }
     for (name, walk) in kill::WALKS {
-        trials.push(trial(format!("killed_at_every_step_of_{name}"), walk));
+        trials.push(trial(format!("killed_at_every_step_of_{name}"), move || walk().go(name)));
     }
     trials.push(trial("two_runs_at_once_share_no_machine".to_owned(), kill::two_at_once));
+    trials.push(trial("fifty_machines_keep_within_the_host".to_owned(), fifty::machines));
     trials.push(trial("two_launches_at_once_are_one".to_owned(), kill::two_launches_at_once));
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     scene::clear();

@@ -204,6 +204,12 @@ fn spoil(folder: &Path) {
 /// What happens to files, images, or all machines, while no `kmt-run` looks.
 fn meanwhile(scene: &Scene, what: &str) {
     match what {
+        // What is refused stands at the end of a script.
+        "nothing-is-refused" => {
+            let script = fs::read_to_string(&scene.script).unwrap();
+            let kept = script.split("[[refusal]]").next().unwrap_or_default();
+            return fs::write(&scene.script, kept).unwrap();
+        }
         "images-spoiled" => return spoil(&scene.home().join("images")),
         "garbage" => {
             let bytes: Vec<u8> =

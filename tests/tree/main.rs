@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod forest;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use kmt_reporters::event::{Arch, Event, EventSink};
 use kmt_run::artifact::{self, ArtifactSet, Log, Store, elf, ship};
 use kmt_run::external::builder::go::Go;
 use kmt_run::external::builder::{BuildRequest, Builder, Cgo};
+use kmt_run::external::process::Child;
 use kmt_run::external::transport::local::Local;
 use kmt_run::settings::component::{Artifact, Component, for_arch};
 use kmt_run::settings::file;
@@ -94,6 +96,24 @@ impl Yard {
     }
 }
 
+impl Yard {
+    /// Runs each test binary where it was shipped to: it finds its testdata there.
+    async fn run_all(&self, set: &ArtifactSet) {
+        for package in &set.packages {
+            let folder = self.guest.path().join("opt/tests").join(&package.workdir);
+            let binary = self.guest.path().join("opt/tests").join(&package.binary);
+            let output =
+                Child::new(binary.display().to_string()).arg("-test.v").folder(&folder).output().await;
+            let said = output.unwrap().text();
+            assert!(
+                said.contains("--- PASS: TestWords") && said.ends_with("PASS\n"),
+                "{}: {said}",
+                package.name
+            );
+        }
+    }
+}
+
 fn digests(set: &ArtifactSet) -> BTreeMap<String, String> {
     set.files.iter().map(|file| (file.dest.clone(), file.digest.clone())).collect()
 }
@@ -136,6 +156,7 @@ async fn one_changed_file_rebuilds_and_sends_exactly_what_depends_on_it() {
     }
     let (files, _) = yard.ship(&first).await;
     assert!(files > 60, "{files}");
+    yard.run_all(&first).await;
 
     let (again, counts) = yard.build("system-probe", Arch::host()).await;
     assert_eq!((counts, &again), ((0, 54), &first));
@@ -197,13 +218,9 @@ async fn a_tree_with_c_is_built_for_the_other_architecture_too() {
         return;
     }
     let yard = Yard::new();
-    let mut request = request(yard.tree.path(), &yard.component("system-probe"), other);
-    request.packages = vec!["./pkg/network/p00".to_owned(), "./pkg/network/p01".to_owned()];
-    let (builder, counts) = (Go::default(), Counts::default());
-    let units = builder.list(&request).await.unwrap();
-    let set = artifact::build(&request, &units, &builder, yard.cache.path(), &counts, &Log::nowhere())
-        .await
-        .unwrap();
-    let binary = set.files.iter().find(|file| file.dest == "pkg/network/p00/testsuite").unwrap();
-    assert_eq!(elf::architecture(&binary.source), Some(other));
+    let (set, counts) = yard.build("system-probe", other).await;
+    assert_eq!((set.packages.len(), counts), (50, (54, 0)));
+    let binaries = set.files.iter().filter(|file| elf::is_elf(&file.source) && !file.dest.ends_with(".o"));
+    let binaries: Vec<_> = binaries.map(|file| elf::architecture(&file.source)).collect();
+    assert_eq!(binaries, [Some(other); 53], "tests, a program, helpers");
 }

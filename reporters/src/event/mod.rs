@@ -172,6 +172,9 @@ pub enum Event {
         /// Root of the repository under test (empty in logs that do not say it).
         #[serde(default, skip_serializing_if = "String::is_empty")]
         root: String,
+        /// What the test binaries say their results in: `gtest`, `libtest`, `tap` (empty: Go's `testing`).
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        format: String,
     },
     /// A cell is part of this run.
     CellSelected {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::compare::{Boundary, boundaries};
-use crate::event::{CellId, OutputRef};
+use crate::event::{CellId, OutputRef, PreparedStep};
 use crate::junit::replace;
 use crate::mask::Masks;
 use crate::model::{Build, CellReport, Counts, PackageReport, RESULTS, Report, Run, TestReport, result_name};
@@ -102,6 +102,8 @@ struct CellSummary<'r> {
     ship_bytes: Option<u64>,
     ship_files: Option<u32>,
     ship_ms: Option<u64>,
+    /// What the guest was made to be, in order; the last one failed where the trouble says so.
+    prepare_steps: Option<&'r [PreparedStep]>,
     in_tests_ms: u64,
     console: Option<&'r str>,
     splats: Vec<&'r str>,
@@ -213,6 +215,7 @@ impl<'r> CellSummary<'r> {
             ship_bytes: cell.shipped.map(|shipped| shipped.bytes),
             ship_files: cell.shipped.map(|shipped| shipped.files),
             ship_ms: cell.shipped.map(|shipped| shipped.duration_ms),
+            prepare_steps: cell.prepared.as_deref(),
             in_tests_ms: run.cell_in_tests_ms(cell),
             console: facts.and_then(|facts| facts.console.as_deref()),
             splats: cell.splats.iter().map(|splat| splat.signature.as_str()).collect(),

@@ -55,6 +55,11 @@ impl Flavour {
         self == Flavour::Datadog
     }
 
+    /// Whether suites may have properties that are no tags: Datadog drops them.
+    pub(super) fn plain_properties(self) -> bool {
+        self != Flavour::Datadog
+    }
+
     /// Cases a file may have.
     pub(super) fn cases_a_file(self) -> usize {
         match self {

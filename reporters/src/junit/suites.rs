@@ -118,7 +118,7 @@ impl Writer<'_> {
         Some(suite)
     }
 
-    /// Boot, ship and kernel of a cell.
+    /// Boot, ship, preparation and kernel of a cell.
     fn cell(&mut self, report: &CellReport<'_>) -> TestSuite {
         let cell = report.cell;
         let mut suite = TestSuite::new(self.bodies.text(&cell.id.to_string()));
@@ -132,7 +132,8 @@ impl Writer<'_> {
             let reason = self.bodies.text(reason);
             status.set_message(self.bodies.line(&reason)).set_description(reason);
             status
-        } else if let Some(trouble) = trouble.filter(|trouble| trouble.stage != "ship") {
+        } else if let Some(trouble) = trouble.filter(|trouble| !["ship", "prepare"].contains(&trouble.stage))
+        {
             let phase = trouble.phase.map(|phase| format!(" (it reached the phase {})", phase.as_str()));
             let mut said =
                 format!("{} failed: {}{}", trouble.stage, trouble.message, phase.unwrap_or_default());
@@ -152,18 +153,34 @@ impl Writer<'_> {
             self.error("not-run", "the event log ends before the machine was ready", &[])
         };
         suite.add_test_case(self.case("boot", class.clone(), boot, boot_ms));
-        if let Some(trouble) = trouble.filter(|trouble| trouble.stage == "ship") {
-            let status = self.error("ship-failed", &format!("ship failed: {}", trouble.message), &[]);
-            suite.add_test_case(self.case("ship", class.clone(), status, 0));
-        } else if let Some(shipped) = &cell.shipped {
-            let status = TestCaseStatus::success();
-            suite.add_test_case(self.case("ship", class.clone(), status, shipped.duration_ms));
-        }
+        self.served(&mut suite, report, &class);
         for splat in cell.splats.iter().filter(|splat| !splat.attributed) {
             let status = self.splat(splat);
             suite.add_test_case(self.case("kernel", class.clone(), status, 0));
         }
         suite
+    }
+
+    /// What was sent to the guest, and what was done to it: each step with its time is a property.
+    fn served(&mut self, suite: &mut TestSuite, report: &CellReport<'_>, class: &str) {
+        let steps = report.cell.prepared.as_deref();
+        for step in steps.unwrap_or_default().iter().filter(|_| self.flavour.plain_properties()) {
+            let name = self.bodies.line(&format!("kmt.prepare.{}", step.name));
+            suite.add_property(Property::new(name, format!("{} ms", step.duration_ms)));
+        }
+        let prepared_ms = steps.map(|steps| steps.iter().map(|step| step.duration_ms).sum());
+        let shipped_ms = report.cell.shipped.map(|shipped| shipped.duration_ms);
+        for (stage, took) in [("ship", shipped_ms), ("prepare", prepared_ms)] {
+            let status = match report.trouble.as_ref().filter(|trouble| trouble.stage == stage) {
+                Some(trouble) => {
+                    let said = format!("{stage} failed: {}", trouble.message);
+                    self.error(&format!("{stage}-failed"), &said, &[])
+                }
+                None if took.is_some() => TestCaseStatus::success(),
+                None => continue,
+            };
+            suite.add_test_case(self.case(stage, class.to_owned(), status, took.unwrap_or(0)));
+        }
     }
 
     fn splat(&mut self, splat: &Splat) -> TestCaseStatus {

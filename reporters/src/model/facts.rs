@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{BootPhase, CellId, LossEvidence, OutputRef, ShardEnd, TestResult};
+use crate::event::{BootPhase, CellId, LossEvidence, OutputRef, PreparedStep, ShardEnd, TestResult};
 
 /// One cell: what was planned for it, which machines served it, what it ran.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Cell {
     pub facts: Option<MachineFacts>,
     /// What was sent to its machines.
     pub shipped: Option<Shipped>,
+    /// How the machine was prepared that was last: the steps in their order, a failed one at the end.
+    pub prepared: Option<Vec<PreparedStep>>,
     /// Machines that did not come up.
     pub boot_failures: Vec<BootFailure>,
     /// Machines that did not get the files: machine and message.
@@ -46,6 +48,7 @@ impl Cell {
             failed: None,
             facts: None,
             shipped: None,
+            prepared: None,
             boot_failures: Vec::new(),
             ship_failures: Vec::new(),
             losses: Vec::new(),
@@ -101,7 +104,7 @@ pub struct Balance {
 /// A cell that cannot run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellFailure {
-    /// `image`, `boot`, `ship`, `build`, `capacity`, `host`.
+    /// `image`, `boot`, `ship`, `prepare`, `build`, `capacity`, `host`.
     pub stage: String,
     /// One line.
     pub message: String,

@@ -33,6 +33,7 @@ impl Run {
             Event::MachineReady { .. }
             | Event::ShipFinished { .. }
             | Event::ShipFailed { .. }
+            | Event::GuestPrepared { .. }
             | Event::SplatSeen { .. } => self.fold_guest(&envelope.event),
             Event::HostReady { .. }
             | Event::HostFailed { .. }
@@ -46,7 +47,16 @@ impl Run {
 
     fn fold_run(&mut self, event: &Event) {
         match event {
-            Event::RunStarted { run, version, command, component, stack, test_failure_exit_code, root } => {
+            Event::RunStarted {
+                run,
+                version,
+                command,
+                component,
+                stack,
+                test_failure_exit_code,
+                root,
+                format,
+            } => {
                 self.id.clone_from(run);
                 self.version.clone_from(version);
                 self.command.clone_from(command);
@@ -54,6 +64,7 @@ impl Run {
                 self.stack.clone_from(stack);
                 self.test_failure_exit_code = *test_failure_exit_code;
                 self.root.clone_from(root);
+                self.format.clone_from(format);
             }
             Event::CellSelected { cell, distro, distro_version } => {
                 let cell = self.cell_entry(cell);
@@ -179,6 +190,9 @@ impl Run {
             }
             Event::ShipFailed { machine, cell, message } => {
                 self.cell_entry(cell).ship_failures.push((machine.clone(), message.clone()));
+            }
+            Event::GuestPrepared { cell, steps, .. } => {
+                self.cell_entry(cell).prepared = Some(steps.clone());
             }
             event => self.fold_splat(event),
         }

@@ -99,6 +99,8 @@ pub struct Run {
     pub test_failure_exit_code: u8,
     /// Root of the repository under test, where the log says it.
     pub root: String,
+    /// What the test binaries say their results in, where it is not Go's `testing`.
+    pub format: String,
     /// Machines that stay for the next run.
     pub kept: Vec<String>,
     /// When each machine did what.
@@ -149,6 +151,7 @@ impl Default for Run {
             stack: String::new(),
             test_failure_exit_code: 100,
             root: String::new(),
+            format: String::new(),
             kept: Vec::new(),
             timeline: Timeline::default(),
             started: None,

@@ -40,6 +40,7 @@ impl Script {
             stack: "main".to_owned(),
             test_failure_exit_code: 100,
             root: "/src/agent".to_owned(),
+            format: String::new(),
         });
         script
     }

@@ -6,9 +6,13 @@ store=$1 trees=$2 root=$3 tree=$4 unpack=$5
 new=$trees/.new-$tree
 trap 'rm -rf "$new" "$root.new"' EXIT
 trap 'exit 15' HUP INT TERM PIPE
+if [ -e "$root" ] && [ ! -L "$root" ]; then
+  echo "$root is there and is no symbolic link" >&2
+  exit 13
+fi
 mkdir -p "$store" "$new/blobs" "$new/tree" "${root%/*}" || exit 14
 # The tree is hard links to blobs; those that are here already lie behind this link.
-ln -s "$store" "$new/tree/.store" || exit 14
+ln -s "$store" "$new/store" || exit 14
 # Some tars do not say that the disk is full: a second write does.
 $unpack | tar -x -f - -C "$new" || { head -c 1000000 /dev/zero >"$new/probe"; exit 10; }
 [ -f "$new/complete" ] || { echo "the stream ended early" >&2; exit 10; }
@@ -31,7 +35,6 @@ if [ -s "$new/sparse" ]; then
     ln "$new/blobs/$blob" "$new/tree/$dest" || exit 12
   done <"$new/later"
 fi
-rm -f "$new/tree/.store"
 if [ -s "$new/sums" ]; then
   (cd "$new/blobs" && exec sha256sum -c ../sums) >"$new/verdicts" 2>&1 || { grep -v ': OK$' "$new/verdicts" | head -n 5 >&2; exit 11; }
   mv -f "$new/stamp" "$store/.stamp" || exit 12

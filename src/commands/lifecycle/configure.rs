@@ -104,6 +104,7 @@ fn asked(args: &Configure, places: &Places, before: &StackSpec) -> StackSpec {
     let network = match args.network {
         Some(cli::Network::User) => GuestNetwork::Closed,
         Some(cli::Network::Outbound) => GuestNetwork::Outbound,
+        Some(cli::Network::Nat) => GuestNetwork::Nat,
         None if args.matrix.is_some() && places.matrix.network != GuestNetwork::Closed => {
             places.matrix.network
         }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{machines, say, source};
-use super::{Desk, provision};
+use super::super::{machines, say, source, ssh_key};
+use super::{Desk, debugging, provision};
 use crate::cli::Launch;
 use crate::error::{Failure, Kind, Result};
 use crate::image::{Availability, ImageRequest, ImageStore, SharedImages};
 use crate::machine::converge::{Asked, converge};
 use crate::matrix::Cell;
 use crate::settings::Settings;
+use crate::stack::Progress;
 use crate::stack::reconcile::{Seen, Step, reconcile};
 use crate::world::World;
 
@@ -19,6 +20,10 @@ use crate::world::World;
 /// Nothing is configured, no image, no room, or a machine that did not come up.
 pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) -> Result<u8> {
     let script = args.provision_script.as_deref().map(provision::read).transpose()?;
+    if let Some(hint) = &args.ssh_key {
+        let key = ssh_key::keys().await.meant(hint)?;
+        say(&format!("{:>12} SSH key {} for remote hosts", "Using", key.name));
+    }
     let desk = Desk::at(settings, world, &args.target).await?;
     let spec = desk.stack.record()?.spec;
     let catalogue = source::catalogue()?;
@@ -44,7 +49,7 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
     if !args.oversubscribe {
         machines::fit(&host, &seen, &steps, &spec)?;
     }
-    let supply = desk.supply(&host, args.oversubscribe).await?;
+    let supply = desk.supply(&host, args.oversubscribe, debugging(args.gdb)).await?;
     let shared = SharedImages::new(&images, cells.iter().map(|(_, image)| image));
     for step in &steps {
         match step {
@@ -54,6 +59,10 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
         }
     }
     let up = converge(&Asked { supply: &supply, images: &shared, cells: &cells }, &steps, &seen).await?;
+    desk.stack.drop_unused_network(world.hypervisor.as_ref()).await?;
+    if args.gdb {
+        tell_gdb(&desk)?;
+    }
     let done = desk.end(up, cells.len(), "Launched")?;
     match script {
         Some(script) => provision::provision(world, &desk.stack, script).await,
@@ -62,6 +71,20 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
             Ok(done)
         }
     }
+}
+
+/// Says what is typed to debug each machine, and which ones cannot be.
+fn tell_gdb(desk: &Desk<'_>) -> Result<()> {
+    for machine in desk.stack.record()?.machines.values().filter(|m| m.progress == Progress::Ready) {
+        match machine.gdb_line() {
+            Some(line) => say(&format!("{:>12} {}: {line}", "gdb:", machine.id)),
+            None => say(&format!(
+                "{:>12} {} was made without a gdb stub; `kmt-run stack reset {} --gdb` makes it anew with one",
+                "Note", machine.id, machine.id
+            )),
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what has no image before anything is started.

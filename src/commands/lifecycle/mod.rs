@@ -21,7 +21,7 @@ use super::{machines, preflight, say, signals};
 use crate::cli::Lifecycle;
 use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
-use crate::machine::supply::{Machines, Supply};
+use crate::machine::supply::{Debugging, Machines, Supply};
 use crate::settings::{Settings, Wishes};
 use crate::stack::reconcile::Seen;
 use crate::stack::record::Owner;
@@ -50,7 +50,9 @@ pub(super) async fn lifecycle(
         Lifecycle::Resume { target, oversubscribe } => {
             rest::resume(&Desk::at(settings, world, target).await?, *oversubscribe).await
         }
-        Lifecycle::Reset { target, vm } => rest::reset(&Desk::at(settings, world, target).await?, vm).await,
+        Lifecycle::Reset { target, vm, gdb } => {
+            rest::reset(&Desk::at(settings, world, target).await?, vm, debugging(*gdb)).await
+        }
         Lifecycle::Provision { target, script, provision_script } => {
             let script = script.as_ref().or(provision_script.as_ref());
             let script = script.ok_or_else(|| Failure::usage("no script").hint("stack provision SCRIPT"))?;
@@ -76,13 +78,20 @@ impl<'a> Desk<'a> {
     async fn at(settings: &'a Settings, world: &'a World, target: &crate::cli::Target) -> Result<Desk<'a>> {
         let stack = named(settings, target.stack.as_deref()).await?;
         let hold = hold(&stack, target).await?;
+        // Whoever was killed between two files of the stack has left the second one as it was.
+        stack.change(|_| ())?;
         let told = Arc::new(Told::new(&stack.folder));
         let cancelled = signals::listen(told.clone());
         Ok(Desk { settings, world, stack, told, cancelled, _hold: hold })
     }
 
     /// Gives its machines, on behalf of its configuration.
-    async fn supply<'s>(&'s self, host: &'s HostFacts, oversubscribe: bool) -> Result<Supply<'s>> {
+    async fn supply<'s>(
+        &'s self,
+        host: &'s HostFacts,
+        oversubscribe: bool,
+        debugging: Debugging,
+    ) -> Result<Supply<'s>> {
         Ok(Supply {
             world: self.world,
             home: &self.settings.home,
@@ -91,6 +100,7 @@ impl<'a> Desk<'a> {
             capacity: machines::capacity(host, &self.stack, self.world, oversubscribe).await?,
             network: self.network()?,
             machines: Machines::Reuse,
+            debugging,
             owner: Owner::Configured,
             sink: self.told.as_ref(),
             consoles: self.stack.folder.join("consoles"),
@@ -99,7 +109,8 @@ impl<'a> Desk<'a> {
     }
 
     fn network(&self) -> Result<GuestNetwork> {
-        Ok(self.stack.record()?.spec.network)
+        let network = self.stack.record()?.spec.network;
+        preflight::network(self.settings, network).map(|()| network)
     }
 
     async fn host(&self) -> Result<HostFacts> {
@@ -132,6 +143,11 @@ impl<'a> Desk<'a> {
         say(&format!("{verb:>12} stack `{}`: {}", self.stack.name, plural(up, "machine")));
         Ok(0)
     }
+}
+
+/// What `--gdb` means.
+fn debugging(gdb: bool) -> Debugging {
+    if gdb { Debugging::Gdb } else { Debugging::Off }
 }
 
 /// Holds the stack, saying for whom it waits.

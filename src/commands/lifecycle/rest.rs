@@ -9,6 +9,7 @@ use crate::error::{Failure, Result};
 use crate::external::hypervisor::DomainState;
 use crate::image::{ImageStore, SharedImages};
 use crate::machine::Parts;
+use crate::machine::supply::Debugging;
 use crate::stack::reconcile::Step;
 use crate::stack::record::Rest;
 use crate::stack::{MachineRecord, Stack, alias, lease_all};
@@ -61,7 +62,7 @@ async fn pause_one(desk: &Desk<'_>, machine: &MachineRecord, how: Rest) -> Resul
 /// Has a guest write to its disk what it still keeps in memory; one that does not answer has nothing better to give.
 async fn flush(desk: &Desk<'_>, machine: &MachineRecord) {
     let route = Parts::route_of(&desk.stack, machine);
-    let flushed = tokio::time::timeout(desk.world.deadlines.last_words, async {
+    let flushed = tokio::time::timeout(desk.world.deadlines.ready, async {
         let connection = desk.world.transport.connect(&route).await?;
         let flushed = connection.run(&["sync"], Vec::new()).await;
         connection.close().await;
@@ -92,7 +93,7 @@ pub(super) async fn resume(desk: &Desk<'_>, oversubscribe: bool) -> Result<u8> {
         let steps: Vec<Step> = asleep.iter().map(|machine| Step::Wake(machine.record.id.clone())).collect();
         machines::fit(&host, &seen, &steps, &desk.stack.record()?.spec)?;
     }
-    let supply = desk.supply(&host, oversubscribe).await?;
+    let supply = desk.supply(&host, oversubscribe, Debugging::Off).await?;
     let woken = join_all(asleep.iter().map(|machine| async {
         match desk.stack.lease(&machine.record.id)? {
             Some(lease) => Ok(supply.wake(machine.record.clone(), lease).await?.is_some()),
@@ -108,7 +109,7 @@ pub(super) async fn resume(desk: &Desk<'_>, oversubscribe: bool) -> Result<u8> {
 ///
 /// # Errors
 /// No such machine, one that is in use, or one that does not boot.
-pub(super) async fn reset(desk: &Desk<'_>, wanted: &str) -> Result<u8> {
+pub(super) async fn reset(desk: &Desk<'_>, wanted: &str, debugging: Debugging) -> Result<u8> {
     let record = find(desk, wanted)?;
     let Some(lease) = desk.stack.lease(&record.id)? else {
         return Err(Failure::new(
@@ -125,9 +126,12 @@ pub(super) async fn reset(desk: &Desk<'_>, wanted: &str) -> Result<u8> {
     let store = ImageStore::new(home.images(), home.cache(), desk.world.debian.clone());
     let image = SharedImages::new(&store, [&request]).get(&request, desk.told.as_ref()).await?;
     let host = desk.host().await?;
-    let supply = desk.supply(&host, false).await?;
-    let up = supply.renew(&cell, &image, record, lease).await?.is_some();
-    desk.end(usize::from(up), 1, "Reset")
+    let supply = desk.supply(&host, false, debugging).await?;
+    let held = supply.renew(&cell, &image, record, lease).await?;
+    if let Some(line) = held.as_ref().and_then(|held| held.record.gdb_line()) {
+        say(&format!("{:>12} {line}", "gdb:"));
+    }
+    desk.end(usize::from(held.is_some()), 1, "Reset")
 }
 
 /// The machine that is meant.

@@ -1,6 +1,7 @@
 //! `stack status`: what each machine is, where it is, and what runs in it.
 
 use chrono::Utc;
+use kmt_reporters::event::CellId;
 use kmt_reporters::text::plural;
 use serde_json::{Value, json};
 
@@ -16,7 +17,8 @@ use crate::record::now::{self, Busy};
 use crate::settings::Settings;
 use crate::stack::alias::Named;
 use crate::stack::holder::Holder;
-use crate::stack::{MachineRecord, Progress, Stack};
+use crate::stack::record::Owner;
+use crate::stack::{MachineRecord, MachineSpec, Progress, Stack, StackRecord};
 use crate::world::World;
 
 /// Shows one stack, or all.
@@ -51,6 +53,14 @@ pub(super) async fn status(
         text.push_str(&text_of(stack, own, seen)?);
     }
     print(text.as_bytes())
+}
+
+/// Machines that are configured and have not been made.
+fn missing(record: &StackRecord) -> Vec<&MachineSpec> {
+    let made = |wanted: &&MachineSpec| {
+        record.machines.values().any(|m| m.owner == Owner::Configured && m.cell == wanted.cell)
+    };
+    record.spec.machines.iter().filter(|wanted| !made(wanted)).collect()
 }
 
 /// What is seen of a machine now.
@@ -91,9 +101,8 @@ fn state(progress: Progress, domain: Option<Option<DomainState>>, greets: bool, 
     }
 }
 
-/// What it booted from, as `images ls` has it.
-fn image(machine: &MachineRecord) -> String {
-    let cell = &machine.cell;
+/// What it boots from, as `images ls` has it.
+fn image(cell: &CellId) -> String {
     match Recipe::of(cell) {
         Recipe::Distro => format!("{}/{}", cell.platform, cell.arch),
         Recipe::Custom => format!("custom-{}/{}", cell.kernel, cell.arch),
@@ -125,20 +134,37 @@ fn runs(seen: &Seen) -> String {
     }
 }
 
+fn size(vcpu: u32, memory_mib: u32) -> String {
+    format!("{vcpu} vCPU {memory_mib} MiB")
+}
+
 fn text_of(stack: &Stack, own: &[&Named], seen: &[Seen]) -> Result<String> {
-    let repository = stack.record()?.repository;
+    let record = stack.record()?;
+    let missing = missing(&record);
     let ready = seen.iter().filter(|seen| seen.state == "ready").count();
     let machines = plural(own.len() as u64, "machine");
-    let mut text = format!("Stack {} ({}): {machines}, {ready} ready\n", stack.name, repository.display());
+    let mut text =
+        format!("Stack {} ({}): {machines}, {ready} ready", stack.name, record.repository.display());
+    if !missing.is_empty() {
+        text.push_str(&format!(", {} not launched", missing.len()));
+    }
+    text.push('\n');
     let head = ["MACHINE", "STATE", "ADDRESS", "SIZE", "AGE", "IMAGE", "RUNS"].map(str::to_owned);
     let row = |(named, seen): (&&Named, &Seen)| {
         let machine = &named.machine;
-        let size = format!("{} vCPU {} MiB", machine.vcpu, machine.memory_mib);
-        let address = format!("127.0.0.1:{}", machine.port);
-        [named.label(), seen.state.to_owned(), address, size, age(machine), image(machine), runs(seen)]
+        let size = size(machine.vcpu, machine.memory_mib);
+        let address = machine.place();
+        [named.label(), seen.state.to_owned(), address, size, age(machine), image(&machine.cell), runs(seen)]
     };
-    let rows: Vec<[String; 7]> = std::iter::once(head).chain(own.iter().zip(seen).map(row)).collect();
-    if own.is_empty() {
+    let wanted = missing.iter().map(|wanted| {
+        let size = size(wanted.vcpu, wanted.memory_mib);
+        let none = || "-".to_owned();
+        let cell = wanted.cell.to_string();
+        [cell, "not-launched".to_owned(), none(), size, none(), image(&wanted.cell), none()]
+    });
+    let rows: Vec<[String; 7]> =
+        std::iter::once(head).chain(own.iter().zip(seen).map(row)).chain(wanted).collect();
+    if rows.len() == 1 {
         return Ok(text);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -148,9 +174,18 @@ fn text_of(stack: &Stack, own: &[&Named], seen: &[Seen]) -> Result<String> {
         text.push_str(format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
         text.push('\n');
     }
+    if own.is_empty() {
+        text.push_str("  next: kmt-run stack launch\n");
+        return Ok(text);
+    }
     text.push_str("  by hand:\n");
     for named in own {
         text.push_str(&format!("    {}\n", manual(named)));
+    }
+    for named in own {
+        if let Some(line) = named.machine.gdb_line() {
+            text.push_str(&format!("    {line}   # the kernel of {}\n", named.label()));
+        }
     }
     Ok(text)
 }
@@ -168,14 +203,21 @@ fn json_of(stack: &Stack, own: &[&Named], seen: &[Seen]) -> Result<Value> {
         });
         json!({
             "id": machine.id, "cell": machine.cell, "hosts": named.hosts, "state": seen.state,
-            "progress": machine.progress, "owner": machine.owner, "address": format!("127.0.0.1:{}", machine.port),
+            "progress": machine.progress, "owner": machine.owner, "address": machine.place(),
             "vcpu": machine.vcpu, "memory_mib": machine.memory_mib, "created": machine.created,
-            "image": image(machine), "domain": stack.domain_name(&machine.id), "ssh": manual(named), "uses": uses,
+            "image": image(&machine.cell), "domain": stack.domain_name(&machine.id), "ssh": manual(named), "uses": uses,
+            "gdb": machine.gdb_line(),
+        })
+    };
+    let wanted = |wanted: &&MachineSpec| {
+        json!({
+            "cell": wanted.cell, "vcpu": wanted.vcpu, "memory_mib": wanted.memory_mib, "image": image(&wanted.cell),
         })
     };
     Ok(json!({
         "name": stack.name, "uuid": stack.uuid, "repository": record.repository, "folder": stack.folder,
-        "created": record.created, "machines": own.iter().zip(seen).map(machine).collect::<Vec<_>>(),
+        "created": record.created, "missing": missing(&record).iter().map(wanted).collect::<Vec<_>>(),
+        "machines": own.iter().zip(seen).map(machine).collect::<Vec<_>>(),
     }))
 }
 

@@ -9,6 +9,7 @@ fn well() -> Facts {
         host: HostState::default(),
         uri: "qemu:///session".to_owned(),
         home: PathBuf::from("/h"),
+        networks: Some(vec!["192.168.122.0/24".to_owned()]),
         hypervisor: Ok(HostFacts {
             acceleration: Acceleration {
                 accelerator: Accelerator::Kvm,
@@ -60,6 +61,9 @@ fn each_fact_is_told_by_its_own_check() {
         found(|f| f.hypervisor = Err(Failure::usage("deaf").hint("start it"))),
         ["wrong hypervisor", "note acceleration"]
     );
+    assert_eq!(found(|f| f.networks = None), ["note nat"]);
+    assert_eq!(found(|f| f.networks = Some(vec!["192.168.0.0/16".to_owned()])), ["note nat"]);
+    assert_eq!(found(|f| f.host.missing = vec!["dnsmasq".to_owned()]), ["note nat"]);
     assert_eq!(found(|f| f.host.kvm = Kvm::Absent), ["note kvm"]);
     assert_eq!(found(|f| f.host.kvm = Kvm::Closed), ["wrong kvm"]);
     assert_eq!(found(|f| f.host.free_mib = Some(100)), ["wrong disk"]);

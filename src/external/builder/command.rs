@@ -59,7 +59,10 @@ pub(super) async fn carry_out(
     command: &BuildCommand,
     lines: Lines<'_>,
 ) -> Result<()> {
-    let folder = request.repository.join(&command.dir);
+    let folder = match command.dir.as_str() {
+        "" => request.repository.clone(),
+        dir => request.repository.join(dir),
+    };
     let argv = match &command.container {
         Some(container) => contained(container, command, &request.repository, &folder),
         None => command.argv.clone(),

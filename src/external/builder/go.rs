@@ -202,6 +202,12 @@ fn patterns(request: &BuildRequest) -> impl Iterator<Item = &String> {
 }
 
 /// The helpers of a request: they run in any guest, so they are static.
+/// How tests are linked: without DWARF, as `go test` links what it runs itself, which is half of what a guest
+/// gets; the component's own flags come later and may ask for it (`-w=false`). Symbols stay: probes attach to them.
+fn tests_linked(request: &BuildRequest) -> String {
+    format!("-ldflags=-s=false -w {}", request.ldflags.as_deref().unwrap_or_default())
+}
+
 fn helpers(request: &BuildRequest) -> BuildRequest {
     BuildRequest {
         packages: Vec::new(),
@@ -237,12 +243,11 @@ impl Builder for Go {
                 continue;
             }
             // `go test` builds all of them in one graph, which `go test -c` does not; what it would run is taken
-            // away instead. It strips what it only runs, unless told otherwise.
-            let ldflags =
-                format!("-ldflags=-s=false -w=false {}", request.ldflags.as_deref().unwrap_or_default());
+            // away instead.
             let child = self.child(request).env("KMT_TARGETS", targets);
             let child = child.args(["test", "-vet=off", "-count=1", "-timeout=0", "-buildvcs=false"]);
-            let child = child.args(Self::flags(request)).arg(ldflags).arg(format!("-exec={TAKE}"));
+            let child =
+                child.args(Self::flags(request)).arg(tests_linked(request)).arg(format!("-exec={TAKE}"));
             // Whatever is missing afterwards is compiled again, and says then why it cannot be.
             let _ = child.args(names).told(1 << 10, lines).await;
         }
@@ -259,7 +264,9 @@ impl Builder for Go {
         };
         // No VCS stamp: it would change the binary at each commit, and fails for a checkout of another user.
         let mut child = self.child(request).args(verb).arg("-buildvcs=false").args(Self::flags(request));
-        if let Some(flags) = &request.ldflags {
+        if unit.kind == UnitKind::Test {
+            child = child.arg(tests_linked(request));
+        } else if let Some(flags) = &request.ldflags {
             child = child.arg(format!("-ldflags={flags}"));
         }
         let child = child.arg("-o").arg(into).arg(&unit.import_path);

@@ -6,6 +6,8 @@
 pub mod fake;
 pub mod real;
 
+pub(super) use real::networks;
+
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;

@@ -131,7 +131,7 @@ fn free_mib(home: &Path) -> Option<u64> {
 }
 
 /// The networks of `/proc/net/route`, default routes left out.
-fn networks(table: &str) -> Vec<String> {
+pub(in crate::external) fn networks(table: &str) -> Vec<String> {
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok().map(u32::swap_bytes);

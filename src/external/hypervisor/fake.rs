@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rustix::process::Signal;
 
+use super::network::{NetworkSpec, OwnedNetwork};
 use super::{
     Acceleration, Accelerator, Disk, DiskFormat, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain,
 };
@@ -42,12 +43,21 @@ impl FakeHypervisor {
         if let Some(file) = domain.files.iter().find(|file| !file.is_file()) {
             return careless(&format!("there is no file `{}`", file.display()));
         }
-        let taken = self
-            .stage
-            .domains()
-            .into_iter()
-            .any(|other| other.name != domain.name && other.runs() && other.port == domain.port);
-        if taken { careless("its port belongs to another domain") } else { Ok(()) }
+        if self.stage.ssh_at(domain).is_none() {
+            return careless("its network is not there, or has no lease for it");
+        }
+        let others: Vec<Domain> = self.stage.domains();
+        let others = others.iter().filter(|other| other.name != domain.name && other.runs());
+        let ports = |domain: &Domain| std::iter::once(domain.port).chain(domain.gdb).collect::<Vec<_>>();
+        if others.clone().flat_map(ports).any(|port| ports(domain).contains(&port)) {
+            return careless("its port belongs to another domain");
+        }
+        let taken: u64 = others.map(memory_of).sum::<u64>() + memory_of(domain);
+        let there = self.stage.script.memory;
+        if taken > there && !self.stage.script.overcommit {
+            return careless(&format!("guests would have {taken} MiB of {there}"));
+        }
+        Ok(())
     }
 
     /// The root of a guest: its own programs before those of this machine.
@@ -76,7 +86,12 @@ impl FakeHypervisor {
         match domain.fault {
             Fault::FactsHang => program("uname", "sleep 600")?,
             Fault::FactsMute => return program("uname", "exit 1"),
-            _ => program("uname", &format!("case $1 in -m) echo x86_64;; *) echo {release};; esac"))?,
+            _ => program(
+                "uname",
+                &format!(
+                    "case $1 in -m) echo x86_64;; -rm) echo {release} x86_64;; *) echo {release};; esac"
+                ),
+            )?,
         }
         // The clock of this host is not its to set.
         program("date", "echo \"$@\" >>\"$KMT_GUEST/clock\"")?;
@@ -130,7 +145,7 @@ impl Hypervisor for FakeHypervisor {
     async fn facts(&self) -> Result<HostFacts> {
         self.stage.look("facts", "the host")?;
         let running = self.stage.domains().into_iter().filter(Domain::runs);
-        let taken: u64 = running.map(|domain| u64::from(domain.memory_mib) + 96).sum();
+        let taken: u64 = running.map(|domain| memory_of(&domain)).sum();
         Ok(HostFacts {
             acceleration: Acceleration {
                 accelerator: Accelerator::Kvm,
@@ -159,7 +174,7 @@ impl Hypervisor for FakeHypervisor {
         }
         fs::write(overlay, b"overlay")
             .map_err(|error| Error::io("this machine", "write", name.as_str(), &error))?;
-        self.stage.step();
+        self.stage.done("create-overlay", &machine);
         Ok(())
     }
 
@@ -190,6 +205,8 @@ impl Hypervisor for FakeHypervisor {
             stack: spec.stack,
             machine: spec.machine.clone(),
             memory_mib: spec.memory_mib,
+            lan: spec.lan.clone().map(|lan| (lan, spec.mac.clone())),
+            gdb: spec.gdb,
             port: spec.ssh_port,
             files: files.collect(),
             console: spec.console.clone(),
@@ -199,7 +216,7 @@ impl Hypervisor for FakeHypervisor {
             fault,
             starts: 0,
         });
-        self.stage.step();
+        self.stage.done("define", &spec.name);
         Ok(())
     }
 
@@ -230,7 +247,7 @@ impl Hypervisor for FakeHypervisor {
             freeze_processes(&self.stage.guest(name), Signal::CONT);
             domain.power = Power::On;
             self.stage.put(&domain);
-            self.stage.step();
+            self.stage.done("start", name);
             return Ok(());
         }
         self.furnish(&domain).map_err(|error| Error::io(SYSTEM, "start", name, &error))?;
@@ -238,7 +255,7 @@ impl Hypervisor for FakeHypervisor {
         domain.greets = false;
         domain.starts += 1;
         self.stage.put(&domain);
-        self.stage.step();
+        self.stage.done("start", name);
         tokio::spawn(self.clone().boot(domain));
         Ok(())
     }
@@ -256,7 +273,7 @@ impl Hypervisor for FakeHypervisor {
         freeze_processes(&self.stage.guest(name), Signal::STOP);
         domain.power = Power::Saved;
         self.stage.put(&domain);
-        self.stage.step();
+        self.stage.done("save", name);
         Ok(())
     }
 
@@ -270,14 +287,14 @@ impl Hypervisor for FakeHypervisor {
             domain.power = Power::Off;
             self.stage.put(&domain);
         }
-        self.stage.step();
+        self.stage.done("stop", name);
         Ok(())
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
         self.stage.act("remove", name)?;
         self.stage.forget(name);
-        self.stage.step();
+        self.stage.done("remove", name);
         Ok(())
     }
 
@@ -291,6 +308,49 @@ impl Hypervisor for FakeHypervisor {
         };
         Ok(self.stage.domains().into_iter().map(owned).collect())
     }
+
+    async fn networks(&self) -> Result<Vec<String>> {
+        self.stage.look("networks", "the host")?;
+        let made = self.stage.networks().into_iter().map(|network| network.subnet.to_string());
+        Ok(self.stage.script.host.routes.iter().cloned().chain(made).collect())
+    }
+
+    async fn raise_network(&self, network: &NetworkSpec) -> Result<()> {
+        let there = self.stage.networks();
+        if there.contains(network) {
+            return Ok(());
+        }
+        self.stage.act("raise-network", &network.name)?;
+        let meets = |taken: &String| network.subnet.meets(taken);
+        if self.networks().await?.iter().any(meets) || there.iter().any(|other| other.name == network.name) {
+            return Err(self.stage.careless("raise-network", &network.name, "its addresses are taken"));
+        }
+        self.stage.put_network(network);
+        self.stage.done("raise-network", &network.name);
+        Ok(())
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<()> {
+        self.stage.act("remove-network", name)?;
+        let uses = |domain: &Domain| domain.lan.as_ref().is_some_and(|(lan, _)| lan == name);
+        if self.stage.domains().iter().any(uses) {
+            return Err(self.stage.careless("remove-network", name, "a domain is in it"));
+        }
+        self.stage.forget_network(name);
+        self.stage.done("remove-network", name);
+        Ok(())
+    }
+
+    async fn owned_networks(&self) -> Result<Vec<OwnedNetwork>> {
+        self.stage.look("owned-networks", "the host")?;
+        let owned = |network: NetworkSpec| OwnedNetwork { name: network.name, stack: network.stack };
+        Ok(self.stage.networks().into_iter().map(owned).collect())
+    }
+}
+
+/// Memory of the host that a domain takes, MiB: its own and QEMU's.
+fn memory_of(domain: &Domain) -> u64 {
+    u64::from(domain.memory_mib) + 96
 }
 
 fn state_of(domain: &Domain) -> DomainState {

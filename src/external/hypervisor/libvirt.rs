@@ -17,7 +17,9 @@ use virt::connect::Connect;
 use virt::domain::{Domain, DomainState as Raw};
 use virt::enumutil::Enum;
 use virt::error::ErrorNumber;
+use virt::network::Network;
 
+use super::network::{NetworkSpec, OwnedNetwork, subnets_of};
 use super::{Accelerator, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, xml};
 use crate::external::process::Child;
 use crate::external::{self, Class, Error};
@@ -121,7 +123,7 @@ impl Libvirt {
     async fn qemu_user(&self) -> external::Result<Option<(u32, u32)>> {
         self.qemu_user
             .get_or_try_init(|| async {
-                if !rustix::process::geteuid().is_root() {
+                if !rustix::process::geteuid().is_root() && !self.uri.contains("/system") {
                     return Ok(None);
                 }
                 let text = self.ask("look at", &self.uri, |c| c.capabilities()).await?;
@@ -156,12 +158,34 @@ fn classed(operation: &'static str, subject: &str, uri: &str, error: &virt::erro
         Enum::Known(ErrorNumber::AuthFailed | ErrorNumber::AccessDenied) => Class::Denied,
         Enum::Known(ErrorNumber::NoConnect) => Class::Unreachable,
         _ if message.contains("to connect") || message.contains("socket") => Class::Unreachable,
-        _ if message.contains("Could not set up host forwarding") => Class::Busy,
+        _ if message.contains("Could not set up host forwarding") || message.contains("gdbstub") => {
+            Class::Busy
+        }
         _ if message.contains("Permission denied") => Class::Denied,
         _ => Class::Rejected,
     };
     let failed = Error::new("libvirt", operation, subject, class, message);
     if class == Class::Unreachable { failed.hint(format!("{uri}: {START_HINT}")) } else { failed }
+}
+
+/// Gives QEMU's user the files of a machine; only root may, so that an ordinary user asks for that by `sudo -n`.
+async fn give(files: &[&PathBuf], user: u32, group: u32) -> external::Result<()> {
+    let given = files.iter().map(|file| {
+        std::os::unix::fs::chown(file, Some(user), Some(group)).map_err(|error| {
+            (error.kind(), Error::io("file system", "give QEMU", file.display().to_string(), &error))
+        })
+    });
+    match given.collect::<Result<Vec<()>, _>>() {
+        Err((std::io::ErrorKind::PermissionDenied, _)) => {}
+        other => return other.map(drop).map_err(|(_, error)| error),
+    }
+    let chown = Child::new("sudo").args(["-n", "chown", &format!("{user}:{group}"), "--"]).args(files);
+    chown.success().await.map(drop).map_err(|error| {
+        error.hint(
+            "this one step needs root: QEMU's own user gets the disks of the machine. Let `sudo -n chown` be, or use \
+             the network `user`, which needs no root",
+        )
+    })
 }
 
 fn state_of(domain: &Domain) -> Result<DomainState, virt::error::Error> {
@@ -284,11 +308,7 @@ impl Hypervisor for Libvirt {
             let own = [&spec.initrd, &spec.console].into_iter().chain(
                 spec.disks.iter().filter(|d| d.format != super::DiskFormat::RawReadOnly).map(|d| &d.file),
             );
-            for file in own {
-                std::os::unix::fs::chown(file, Some(user), Some(group)).map_err(|error| {
-                    Error::io("file system", "give QEMU", file.display().to_string(), &error)
-                })?;
-            }
+            give(&own.collect::<Vec<_>>(), user, group).await?;
         }
         let text = xml::domain(spec, qemu_user);
         self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
@@ -346,6 +366,64 @@ impl Hypervisor for Libvirt {
             Ok(owned)
         })
         .await
+    }
+
+    async fn networks(&self) -> external::Result<Vec<String>> {
+        let known = self.ask("list the networks of", &self.uri, |c| {
+            let all = c.list_all_networks(0)?;
+            all.iter()
+                .map(|network| network.xml_desc(0).map(|xml| subnets_of(&xml)))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+        Ok(known.await?.into_iter().flatten().chain(crate::external::host::networks(&routes)).collect())
+    }
+
+    async fn raise_network(&self, network: &NetworkSpec) -> external::Result<()> {
+        let (name, text) = (network.name.clone(), network.xml());
+        self.ask("make the network", &network.name, move |c| {
+            let network = match find_network(c, &name)? {
+                Some(network) => network,
+                None => c.define_network_xml(&text)?,
+            };
+            if network.is_active()? { Ok(()) } else { network.create() }
+        })
+        .await
+        .map_err(|error| error.hint("apt-get install dnsmasq-base iptables"))
+    }
+
+    async fn remove_network(&self, name: &str) -> external::Result<()> {
+        let wanted = name.to_owned();
+        self.ask("remove the network", name, move |c| {
+            let Some(network) = find_network(c, &wanted)? else { return Ok(()) };
+            if network.is_active()? {
+                network.destroy()?;
+            }
+            network.undefine()
+        })
+        .await
+    }
+
+    async fn owned_networks(&self) -> external::Result<Vec<OwnedNetwork>> {
+        self.ask("list the networks of", &self.uri, |c| {
+            let mut owned = Vec::new();
+            for network in c.list_all_networks(0)? {
+                let owner = network.xml_desc(0).ok().and_then(|text| xml::owner(&text));
+                let stack = owner.and_then(|(stack, _)| Uuid::parse_str(&stack).ok());
+                owned.extend(stack.map(|stack| Ok(OwnedNetwork { name: network.name()?, stack })));
+            }
+            owned.into_iter().collect()
+        })
+        .await
+    }
+}
+
+/// The network of that name, `None` where there is none.
+fn find_network(connection: &Connect, name: &str) -> Result<Option<Network>, virt::error::Error> {
+    match connection.lookup_network_by_name(name) {
+        Ok(network) => Ok(Some(network)),
+        Err(error) if error.code().is(ErrorNumber::NoNetwork) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod fake;
 pub mod libvirt;
+pub mod network;
 mod probe;
 mod xml;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::external;
+use network::{NetworkSpec, OwnedNetwork};
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +80,9 @@ pub enum GuestNetwork {
     Closed,
     /// The world, through the host.
     Outbound,
+    /// The world through the host, and in a network of the stack's own its other machines and the host: machines have
+    /// addresses. Needs `qemu:///system`.
+    Nat,
 }
 
 impl GuestNetwork {
@@ -86,6 +91,7 @@ impl GuestNetwork {
         match self {
             GuestNetwork::Closed => "closed",
             GuestNetwork::Outbound => "outbound",
+            GuestNetwork::Nat => "nat",
         }
     }
 }
@@ -145,10 +151,14 @@ pub struct DomainSpec {
     pub console: PathBuf,
     /// Loopback port of the host that leads to the guest's port 22.
     pub ssh_port: u16,
+    /// Loopback port of the host on which a gdb stub of its processor listens, where one is wanted.
+    pub gdb: Option<u16>,
     /// MAC address of its one card.
     pub mac: String,
     /// What its network reaches.
     pub network: GuestNetwork,
+    /// Network of the hypervisor that its card is in, instead of one of QEMU's own.
+    pub lan: Option<String>,
 }
 
 /// Whether a domain's processor exists.
@@ -207,4 +217,16 @@ pub trait Hypervisor: Send + Sync {
 
     /// All domains with our metadata.
     async fn owned(&self) -> external::Result<Vec<OwnedDomain>>;
+
+    /// Networks that the host has a route to, or that its hypervisor may have, such as `192.168.122.0/24`.
+    async fn networks(&self) -> external::Result<Vec<String>>;
+
+    /// Makes the network known and has it up. Idempotent.
+    async fn raise_network(&self, network: &NetworkSpec) -> external::Result<()>;
+
+    /// Ends and forgets the network of that name. Idempotent.
+    async fn remove_network(&self, name: &str) -> external::Result<()>;
+
+    /// All networks with our metadata.
+    async fn owned_networks(&self) -> external::Result<Vec<OwnedNetwork>>;
 }

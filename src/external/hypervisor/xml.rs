@@ -34,6 +34,19 @@ fn option(value: &str) -> String {
     value.replace(',', ",,")
 }
 
+/// A place on the root bus. Elsewhere libvirt makes a bridge for each device, and a guest that is emulated looks
+/// behind each of them as it boots.
+fn place(slot: usize) -> String {
+    format!("<address type='pci' domain='0x0000' bus='0x00' slot='{slot:#04x}' function='0x0'/>")
+}
+
+/// First and last place of the disks; those that are more find one of their own.
+const DISK_PLACES: (usize, usize) = (0x02, 0x1b);
+/// Place of the source of randomness.
+const RNG_PLACE: usize = 0x1c;
+/// Place of the card, QEMU's own or one in a network of the host.
+const CARD_PLACE: usize = 0x1d;
+
 fn disk(index: usize, disk: &Disk) -> String {
     let target = char::from(b'a' + u8::try_from(index).unwrap_or(25));
     let (driver, read_only) = match disk.format {
@@ -41,10 +54,12 @@ fn disk(index: usize, disk: &Disk) -> String {
         DiskFormat::RawReadOnly => ("type='raw' cache='unsafe'", "<readonly/>"),
         DiskFormat::Raw => ("type='raw' cache='unsafe'", ""),
     };
+    let (first, last) = DISK_PLACES;
+    let place = if first + index <= last { place(first + index) } else { String::new() };
     let serial = disk.serial.as_deref().map(|serial| format!("<serial>{}</serial>", esc(serial)));
     format!(
         "<disk type='file' device='disk'><driver name='qemu' {driver}/><source file='{}'/>\
-         <target dev='vd{target}' bus='virtio'/>{read_only}{}</disk>",
+         <target dev='vd{target}' bus='virtio'/>{read_only}{}{place}</disk>",
         esc(&disk.file.display().to_string()),
         serial.unwrap_or_default()
     )
@@ -65,19 +80,41 @@ fn cpu(spec: &DomainSpec) -> String {
 fn qemu_args(spec: &DomainSpec) -> Vec<String> {
     let restrict = match spec.network {
         GuestNetwork::Closed => "restrict=on,",
-        GuestNetwork::Outbound => "",
+        GuestNetwork::Outbound | GuestNetwork::Nat => "",
     };
-    let bus = "bus=pcie.0,addr=0x1d";
-    vec![
-        "-netdev".to_owned(),
-        format!("user,id=kmt0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{}-10.0.2.15:22", spec.ssh_port),
-        "-device".to_owned(),
-        format!("virtio-net-pci,netdev=kmt0,mac={},{bus},romfile=", spec.mac),
+    // Older machine types have no PCI Express.
+    let old = spec.machine_type.as_deref().is_some_and(|kind| kind == "pc" || kind.starts_with("pc-i440fx"));
+    let bus = if old { "pci.0" } else { "pcie.0" };
+    let bus = format!("bus={bus},addr={CARD_PLACE:#04x}");
+    let mut args = vec![
         "-chardev".to_owned(),
         format!("file,id=kmtcon,path={},append=on", option(&spec.console.display().to_string())),
         "-serial".to_owned(),
         "chardev:kmtcon".to_owned(),
-    ]
+    ];
+    if spec.lan.is_none() {
+        args.extend([
+            "-netdev".to_owned(),
+            format!("user,id=kmt0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{}-10.0.2.15:22", spec.ssh_port),
+            "-device".to_owned(),
+            format!("virtio-net-pci,netdev=kmt0,mac={},{bus},romfile=", spec.mac),
+        ]);
+    }
+    if let Some(port) = spec.gdb {
+        args.extend(["-gdb".to_owned(), format!("tcp:127.0.0.1:{port}")]);
+    }
+    args
+}
+
+/// A card in a network of the hypervisor.
+fn interface(mac: &str, lan: &str) -> String {
+    format!(
+        "<interface type='network'><mac address='{}'/><source network='{}'/><model type='virtio'/>\
+         <rom enabled='no'/>{}</interface>",
+        esc(mac),
+        esc(lan),
+        place(CARD_PLACE)
+    )
 }
 
 /// The XML of a domain; `qemu_user` is the user QEMU runs as where that is not us: nothing is relabelled,
@@ -117,8 +154,15 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
     for (index, item) in spec.disks.iter().enumerate() {
         xml.push_str(&disk(index, item));
     }
+    if let Some(lan) = &spec.lan {
+        xml.push_str(&interface(&spec.mac, lan));
+    }
     xml.push_str("<controller type='usb' model='none'/><memballoon model='none'/>");
-    xml.push_str("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices>");
+    let _ = write!(
+        xml,
+        "<rng model='virtio'><backend model='random'>/dev/urandom</backend>{}</rng></devices>",
+        place(RNG_PLACE)
+    );
     if let Some((user, group)) = qemu_user {
         let _ = write!(
             xml,
@@ -191,9 +235,19 @@ mod tests {
             }],
             console: "/c,1".into(),
             ssh_port: 2222,
+            gdb: None,
             mac: "52:54:00:00:00:01".to_owned(),
             network: GuestNetwork::Closed,
+            lan: None,
         }
+    }
+
+    #[test]
+    fn a_card_is_in_one_network_only() {
+        let lan = DomainSpec { network: GuestNetwork::Nat, lan: Some("kmt-1".to_owned()), ..spec() };
+        let xml = domain(&lan, None);
+        assert!(xml.contains("<source network='kmt-1'/>") && !xml.contains("-netdev"), "{xml}");
+        assert!(!domain(&spec(), None).contains("<interface"));
     }
 
     #[test]
@@ -203,8 +257,11 @@ mod tests {
         assert!(xml.contains("a &amp; b"));
         assert!(xml.contains("restrict=on"));
         assert!(xml.contains("<serial>kmt0</serial>") && xml.contains("machine='q35'"));
-        let other = DomainSpec { machine_type: Some("pc".to_owned()), ..spec() };
-        assert!(domain(&other, None).contains("machine='pc'"));
+        assert!(xml.contains("bus=pcie.0") && !xml.contains("-gdb"));
+        let other = DomainSpec { machine_type: Some("pc".to_owned()), gdb: Some(4321), ..spec() };
+        let other = domain(&other, None);
+        assert!(other.contains("machine='pc'") && other.contains("bus=pci.0"), "{other}");
+        assert!(other.contains("'-gdb'/><qemu:arg value='tcp:127.0.0.1:4321'"), "{other}");
         assert!(xml.contains("path=/c,,1"));
         assert!(xml.contains("+64055:+64055"));
         let (stack, machine) = owner(&xml).unwrap();

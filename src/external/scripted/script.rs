@@ -18,6 +18,8 @@ pub struct Script {
     pub cores: u32,
     /// Memory of the host that guests could have, MiB.
     pub memory: u64,
+    /// Whether guests may have more than that.
+    pub overcommit: bool,
     /// Deadlines that differ from the real ones, by name.
     #[serde(deserialize_with = "durations")]
     pub deadlines: BTreeMap<String, Duration>,
@@ -38,6 +40,7 @@ impl Default for Script {
         Script {
             cores: 4,
             memory: 16384,
+            overcommit: false,
             deadlines: BTreeMap::new(),
             machine: BTreeMap::new(),
             package: Vec::new(),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Fault, Script};
+use crate::external::hypervisor::network::{NUMBERS, NetworkSpec};
 use crate::external::{Class, Error, Result};
 
 /// Variable of the environment: the step at which this process kills itself as `kill -9` would.
@@ -45,6 +46,12 @@ pub struct Domain {
     pub machine: String,
     /// Memory, MiB.
     pub memory_mib: u32,
+    /// Network of the host that its card is in, and the card.
+    #[serde(default)]
+    pub lan: Option<(String, String)>,
+    /// Port of its gdb stub on this host.
+    #[serde(default)]
+    pub gdb: Option<u16>,
     /// Port of its SSH server on this host.
     pub port: u16,
     /// Files that must exist when it starts.
@@ -90,7 +97,7 @@ impl Stage {
     /// The stage in `folder`, which is made if it is not there.
     pub fn open(script: Script, folder: &Path) -> Stage {
         let kill_at = std::env::var(KILL_AT).ok().and_then(|text| text.parse().ok());
-        for name in ["domains", "guests", "boots"] {
+        for name in ["domains", "guests", "boots", "networks"] {
             // A stage that cannot be made refuses the first call.
             let _ = fs::create_dir_all(folder.join(name));
         }
@@ -130,15 +137,22 @@ impl Stage {
     /// A call that changes the world begins: written down, refused where the script says so, and one of the
     /// steps at which this process may be killed.
     pub(in crate::external) fn act(&self, call: &'static str, subject: &str) -> Result<()> {
-        self.step();
+        self.step("before", call, subject);
         self.append("calls", &format!("{call} {subject}"));
         self.look(call, subject)
     }
 
+    /// A call that changes the world has changed it.
+    pub(in crate::external) fn done(&self, call: &'static str, subject: &str) {
+        self.step("after", call, subject);
+    }
+
     /// A step at which this process may be killed. Comes before each change of the world, and after it.
-    pub(in crate::external) fn step(&self) {
+    pub fn step(&self, when: &str, call: &str, subject: &str) {
         let mut inner = self.inner();
         inner.steps += 1;
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+        self.append("steps", &format!("{now} {when} {call} {subject}"));
         if inner.kill_at == Some(inner.steps) {
             signal_self(Signal::KILL);
         }
@@ -164,6 +178,17 @@ impl Stage {
     /// Calls that changed the world, by all processes so far: call and subject.
     pub fn calls(&self) -> Vec<String> {
         self.lines("calls")
+    }
+
+    /// Steps at which processes could have been killed so far: the time, in milliseconds of the clock; when, call and
+    /// subject.
+    pub fn steps(&self) -> Vec<(u64, String)> {
+        let lines = self.lines("steps");
+        let step = |line: &String| {
+            let (time, step) = line.split_once(' ')?;
+            Some((time.parse().ok()?, step.to_owned()))
+        };
+        lines.iter().filter_map(step).collect()
     }
 
     /// What callers must never do and did.
@@ -192,6 +217,34 @@ impl Stage {
         let mut names: Vec<String> = names.filter(|name| !name.ends_with(".new")).collect();
         names.sort();
         names.iter().filter_map(|name| self.domain(name)).collect()
+    }
+
+    /// Every network there is.
+    pub fn networks(&self) -> Vec<NetworkSpec> {
+        let listed = fs::read_dir(self.folder.join("networks")).into_iter().flatten().flatten();
+        let mut all: Vec<NetworkSpec> =
+            listed.filter_map(|entry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Writes a network down.
+    pub(in crate::external) fn put_network(&self, network: &NetworkSpec) {
+        let text = serde_json::to_vec(network).unwrap_or_default();
+        let _ = fs::write(self.folder.join("networks").join(&network.name), text);
+    }
+
+    /// Forgets a network.
+    pub(in crate::external) fn forget_network(&self, name: &str) {
+        let _ = fs::remove_file(self.folder.join("networks").join(name));
+    }
+
+    /// Address and port at which the SSH server of a domain is.
+    pub(in crate::external) fn ssh_at(&self, domain: &Domain) -> Option<(String, u16)> {
+        let Some((lan, mac)) = &domain.lan else { return Some(("127.0.0.1".to_owned(), domain.port)) };
+        let network = self.networks().into_iter().find(|network| network.name == *lan)?;
+        let number = NUMBERS.into_iter().find(|number| NetworkSpec::mac(network.stack, *number) == *mac)?;
+        Some((network.subnet.address(number).to_string(), 22))
     }
 
     /// Writes a domain down.

@@ -45,7 +45,9 @@ impl FakeTransport {
     /// The domain whose SSH server answers on the route's port now.
     fn answering(&self, route: &Route) -> Result<Domain> {
         let refuse = |words: &str| Error::new(SYSTEM, "reach", &route.alias, Class::Unreachable, words);
-        let domain = self.stage.domains().into_iter().find(|domain| domain.port == route.port);
+        let is_there =
+            |domain: &Domain| self.stage.ssh_at(domain) == Some((route.address.clone(), route.port));
+        let domain = self.stage.domains().into_iter().find(is_there);
         let domain = domain.filter(|domain| domain.power == Power::On && domain.greets);
         let domain = domain.ok_or_else(|| refuse("Connection refused (os error 111)"))?;
         if domain.machine != route.alias {
@@ -59,7 +61,8 @@ impl FakeTransport {
         let denied = |words: &str| Err(Error::new(SYSTEM, "log in to", &route.alias, Class::Denied, words));
         let folder = route.config.parent().unwrap_or(Path::new("/"));
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-        let section = format!("\nHost {}\n  HostName 127.0.0.1\n  Port {}\n", route.alias, route.port);
+        let section =
+            format!("\nHost {}\n  HostName {}\n  Port {}\n", route.alias, route.address, route.port);
         let config = std::fs::read_to_string(&route.config).unwrap_or_default();
         if !config.contains(&section) {
             return Err(self.stage.careless("log in to", &route.alias, "its configuration is not written"));
@@ -95,7 +98,7 @@ impl Transport for FakeTransport {
         let (fate, seen) = watch::channel(Fate::Open);
         let fate = Arc::new(fate);
         let watching = tokio::spawn(watch_guest(self.stage.clone(), domain.clone(), fate.clone()));
-        self.stage.step();
+        self.stage.done("connect", &route.alias);
         Ok(Arc::new(Played {
             root: self.stage.guest(&domain.name),
             stage: self.stage.clone(),
@@ -117,10 +120,9 @@ impl Transport for FakeTransport {
 
     async fn make_key(&self, file: &Path) -> Result<()> {
         let name = file.display().to_string();
-        self.stage.act(
-            "make-key",
-            &file.parent().unwrap_or(file).file_name().unwrap_or_default().to_string_lossy(),
-        )?;
+        let folder = file.parent().unwrap_or(file).file_name().unwrap_or_default();
+        let subject = folder.to_string_lossy().into_owned();
+        self.stage.act("make-key", &subject)?;
         if file.exists() {
             return Err(self.stage.careless("make-key", &name, "there is a key already"));
         }
@@ -129,7 +131,7 @@ impl Transport for FakeTransport {
         std::fs::write(file, format!("PRIVATE {body}\n")).map_err(fail)?;
         std::fs::write(file.with_extension("pub"), format!("ssh-ed25519 AAAA{body} kmt-run\n"))
             .map_err(fail)?;
-        self.stage.step();
+        self.stage.done("make-key", &subject);
         Ok(())
     }
 }
@@ -250,7 +252,7 @@ impl Connection for Played {
         self.stage.act("run", &self.domain.machine)?;
         let child = self.child(argv)?;
         let output = self.answer(child.stdin(stdin).output()).await;
-        self.stage.step();
+        self.stage.done("run", &self.domain.machine);
         output
     }
 
@@ -266,7 +268,7 @@ impl Connection for Played {
             return Err(self.broken());
         }
         let output = self.answer(child.fed(stdin)).await;
-        self.stage.step();
+        self.stage.done("feed", &self.domain.machine);
         output
     }
 

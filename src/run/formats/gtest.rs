@@ -69,60 +69,38 @@ mod tests {
     use super::super::Speech;
     use super::super::samples::{read, results};
 
-    const SAMPLE: &str = "\
-Running main() from ./googletest/src/gtest_main.cc
-[==========] Running 4 tests from 2 test suites.
-[----------] Global test environment set-up.
-[----------] 3 tests from Ring
-[ RUN      ] Ring.Wraps
-[       OK ] Ring.Wraps (12 ms)
-[ RUN      ] Ring.Drops
-no newline[  FAILED  ] Ring.Drops (3 ms)
-[ RUN      ] Ring.Old
-ring_test.cc:30: Skipped
-needs 5.8
-[  SKIPPED ] Ring.Old (0 ms)
-[----------] 3 tests from Ring (15 ms total)
-
-[----------] 1 test from Sizes/Map
-[ RUN      ] Sizes/Map.Grows/0
-map_test.cc:9: Failure
-Expected equality of these values:
-  1
-  2
-[  FAILED  ] Sizes/Map.Grows/0, where GetParam() = 3 (1 ms)
-[----------] 1 test from Sizes/Map (1 ms total)
-
-[----------] Global test environment tear-down
-[==========] 4 tests from 2 test suites ran. (17 ms total)
-[  PASSED  ] 1 test.
-[  SKIPPED ] 1 test, listed below:
-[  SKIPPED ] Ring.Old
-[  FAILED  ] 2 tests, listed below:
-[  FAILED  ] Ring.Drops
-[  FAILED  ] Sizes/Map.Grows/0, where GetParam() = 3
-
- 2 FAILED TESTS
-";
+    /// What GoogleTest 1.12 printed.
+    const SAMPLE: &str = include_str!("samples/gtest.txt");
 
     #[test]
     fn each_test_has_its_end_and_its_words() {
         let expected = [
             "run Ring.Wraps",
-            "Pass Ring.Wraps 12",
+            "Pass Ring.Wraps 0",
             "run Ring.Drops",
-            "Fail Ring.Drops 3",
+            "Fail Ring.Drops 0",
             "run Ring.Old",
             "Skip Ring.Old 0",
+            "run Typed/0.IsSmall",
+            "Fail Typed/0.IsSmall 0",
             "run Sizes/Map.Grows/0",
-            "Fail Sizes/Map.Grows/0 1",
+            "Pass Sizes/Map.Grows/0 0",
+            "run Sizes/Map.Grows/1",
+            "Fail Sizes/Map.Grows/1 0",
             "PackageFail",
         ];
         assert_eq!(results(Speech::Gtest, SAMPLE), expected);
         let all = read(Speech::Gtest, SAMPLE);
-        assert!(all.contains(&"  Ring.Drops: no newline".to_owned()), "{all:#?}");
+        assert!(all.contains(&"  Ring.Drops: no newlinering_test.cc:4: Failure".to_owned()), "{all:#?}");
         assert!(all.contains(&"  Ring.Old: needs 5.8".to_owned()), "{all:#?}");
         assert!(all.contains(&"  -: [  FAILED  ] Ring.Drops".to_owned()), "{all:#?}");
+    }
+
+    #[test]
+    fn times_and_ends_on_a_line_that_was_begun() {
+        let text = "[ RUN      ] A.b\nno newline[  FAILED  ] A.b (12 ms)\n";
+        assert_eq!(results(Speech::Gtest, text), ["run A.b", "Fail A.b 12"]);
+        assert!(read(Speech::Gtest, text).contains(&"  A.b: no newline".to_owned()));
     }
 
     #[test]

@@ -113,28 +113,8 @@ mod tests {
     use super::super::Speech;
     use super::super::samples::{read, results};
 
-    const SAMPLE: &str = "
-running 5 tests
-test map::grows ... ok
-test map::shrinks ... FAILED
-test ring::old ... ignored, needs 5.8
-test ring::panics - should panic ... ok
-test src/lib.rs - Ring (line 12) ... ok <0.250s>
-
-failures:
-
----- map::shrinks stdout ----
-thread 'map::shrinks' panicked at src/map.rs:9:5:
-assertion `left == right` failed
-note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
-
-
-failures:
-    map::shrinks
-
-test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.26s
-
-";
+    /// What `rustc --test` made print, with one thread.
+    const SAMPLE: &str = include_str!("samples/libtest.txt");
 
     #[test]
     fn each_test_has_its_end_and_a_failed_one_its_words() {
@@ -142,23 +122,39 @@ test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
             "run map::grows",
             "Pass map::grows 0",
             "run map::shrinks",
+            "run ring::never_full",
             "run ring::old",
             "Skip ring::old 0",
             "run ring::panics",
             "Pass ring::panics 0",
-            "run src/lib.rs - Ring (line 12)",
-            "Pass src/lib.rs - Ring (line 12) 250",
+            "run ring::says",
             "Fail map::shrinks 0",
+            "Fail ring::never_full 0",
+            "Fail ring::says 0",
             "PackageFail",
         ];
         assert_eq!(results(Speech::Libtest, SAMPLE), expected);
         let all = read(Speech::Libtest, SAMPLE);
-        let words = "  map::shrinks: assertion `left == right` failed".to_owned();
-        assert!(all.contains(&words), "{all:#?}");
+        for words in [
+            "map::shrinks: assertion `left == right` failed: sizes differ",
+            "ring::never_full: note: test did not panic as expected at lib.rs:8:51",
+            "ring::says: Error: \"no device\"",
+        ] {
+            assert!(all.contains(&format!("  {words}")), "{all:#?}");
+        }
     }
 
+    /// The same, not captured.
     #[test]
     fn what_a_test_prints_itself_is_its_own() {
+        let text = include_str!("samples/libtest-nocapture.txt");
+        assert_eq!(results(Speech::Libtest, text), results(Speech::Libtest, SAMPLE));
+        let all = read(Speech::Libtest, text);
+        for words in
+            ["map::shrinks: test map::shrinks ... about to shrink", "ring::says: Error: \"no device\""]
+        {
+            assert!(all.contains(&format!("  {words}")), "{all:#?}");
+        }
         let text = "test a ... hello\nworld book\nok\ntest b ... bye ok\n";
         let expected = ["run a", "Pass a 0", "run b", "Pass b 0"];
         assert_eq!(results(Speech::Libtest, text), expected);
@@ -166,8 +162,16 @@ test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
+    fn doctests_and_times() {
+        let text = "test src/lib.rs - Ring (line 12) ... ok <0.250s>\n";
+        let expected = ["run src/lib.rs - Ring (line 12)", "Pass src/lib.rs - Ring (line 12) 250"];
+        assert_eq!(results(Speech::Libtest, text), expected);
+    }
+
+    #[test]
     fn a_test_that_dies_is_known_by_its_beginning() {
-        assert_eq!(results(Speech::Libtest, "test a ... ok\ntest b ... "), ["run a", "Pass a 0", "run b"]);
+        let text = include_str!("samples/libtest-dies.txt");
+        assert_eq!(results(Speech::Libtest, text), ["run a_good", "Pass a_good 0", "run b_dies"]);
         assert_eq!(results(Speech::Libtest, "test result of mine ... ok\n"), Vec::<String>::new());
     }
 }

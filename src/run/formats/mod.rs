@@ -176,6 +176,7 @@ pub(crate) mod samples {
     fn short(item: &Item) -> String {
         match item {
             Item::Started { test } => format!("run {test}"),
+            Item::Announced { test } => format!("announced {test}"),
             Item::Output { test, bytes } => {
                 let text = String::from_utf8_lossy(bytes);
                 format!("  {}: {}", test.as_deref().unwrap_or("-"), text.trim_end())

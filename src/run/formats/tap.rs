@@ -2,7 +2,8 @@
 //!
 //! A result is one line, so what a test says stands before its name is known: lines are kept for the result that
 //! follows, but comments after a failure are its own. Results of subtests (indented, or behind `# `) stand before
-//! their parent's and are kept for it too. A planned test without a result has started and not ended.
+//! their parent's and are kept for it too. Of the planned tests without a result the first one has started and not
+//! ended, unless the program bailed out; the others never began.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub struct Tap {
     numbers: BTreeSet<u64>,
     plan: Option<u64>,
     yaml: bool,
+    bailed: bool,
     failed: bool,
     skipped: bool,
 }
@@ -95,7 +97,10 @@ impl Lines for Tap {
             {
                 out.push(output(self.open.as_ref().map(|(test, ..)| test.as_str()), line));
             }
-            _ => self.keep(line, out),
+            _ => {
+                self.bailed |= line.starts_with("Bail out!");
+                self.keep(line, out);
+            }
         }
     }
 
@@ -110,16 +115,7 @@ impl Lines for Tap {
         for line in std::mem::take(&mut self.pending) {
             out.push(output(self.running.as_deref(), &line));
         }
-        let missing = (1..=self.plan.unwrap_or(0)).filter(|number| !self.numbers.contains(number));
-        let count = u64::try_from(missing.clone().count()).unwrap_or(u64::MAX);
-        let known = u64::from(self.running.is_some());
-        for number in missing.skip(usize::from(self.running.is_some())).take(MISSING_SHOWN as usize) {
-            out.push(Item::Started { test: format!("test {number}") });
-        }
-        if count > MISSING_SHOWN + known {
-            let message = format!("the plan has {count} tests without a result, and not all are told");
-            out.push(Item::Malformed { message });
-        }
+        let count = self.missing(out);
         if self.plan.is_some() {
             out.push(if self.failed || count > 0 { Item::PackageFail } else { Item::PackageOk });
         }
@@ -131,6 +127,26 @@ impl Lines for Tap {
 }
 
 impl Tap {
+    /// Tells what the plan has and no result came for; how many there are.
+    fn missing(&self, out: &mut Vec<Item>) -> u64 {
+        let plan = self.plan.unwrap_or(0);
+        let there = self.numbers.iter().filter(|number| (1..=plan).contains(*number)).count() as u64;
+        let missing = (1..=plan).filter(|number| !self.numbers.contains(number));
+        // The one that said it runs is told already.
+        let told = usize::from(self.running.is_some());
+        for (index, number) in missing.skip(told).take(MISSING_SHOWN as usize).enumerate() {
+            let test = format!("test {number}");
+            let began = index + told == 0 && !self.bailed;
+            out.push(if began { Item::Started { test } } else { Item::Announced { test } });
+        }
+        if plan - there > MISSING_SHOWN + told as u64 {
+            let message =
+                format!("the plan has {} tests without a result, and not all are told", plan - there);
+            out.push(Item::Malformed { message });
+        }
+        plan - there
+    }
+
     fn keep(&mut self, line: &str, out: &mut Vec<Item>) {
         self.close(out);
         if let Some(test) = &self.running {
@@ -176,6 +192,9 @@ impl Tap {
             (false, _) => (Verdict::Fail, directive.strip_prefix("time=")),
         };
         let elapsed = time.and_then(|time| time.strip_suffix("ms")?.parse::<f64>().ok());
+        // The kernel's harness names a skipped test only where it says that it runs.
+        let running = self.running.as_deref().filter(|_| depth == 0 && name.is_empty());
+        let name = running.unwrap_or(name);
         let name = match (name, number) {
             // The kernel's own helpers put the name behind the directive.
             ("", _) if !word.is_empty() => directive[word.len()..].trim_start_matches([' ', ':']),
@@ -300,6 +319,7 @@ fn parse(text: &str) -> Line<'_> {
 mod tests {
     use super::super::Speech;
     use super::super::samples::{read, results};
+    use super::MISSING_SHOWN;
 
     #[test]
     fn plain_results_with_their_words() {
@@ -322,29 +342,67 @@ mod tests {
         assert!(all.contains(&"  reads: # got 2".to_owned()), "{all:#?}");
     }
 
-    /// As `kselftest_harness.h` and `kselftest.h` print.
+    /// What a suite printed that was made with `kselftest_harness.h` of Linux 6.1.
     #[test]
     fn the_kernels_harness() {
-        let text = "TAP version 13\n1..3\n# Starting 3 tests from 1 test cases.\n#  RUN           global.open ...\n\
-                    # open.c:12:open:Expected 0 (0) == fd (-1)\n# open: Test terminated by assertion\n\
-                    #          FAIL  global.open\nnot ok 1 global.open\n#  RUN           global.close ...\n\
-                    #            OK  global.close\nok 2 global.close\nok 3 # SKIP global.old\n\
-                    # FAILED: 2 / 3 tests passed.\n# Totals: pass:1 fail:1 xfail:0 xpass:0 skip:1 error:0\n";
+        let text = include_str!("samples/kselftest-harness.txt");
         let expected = [
-            "run global.open",
-            "Fail global.open 0",
-            "run global.close",
-            "Pass global.close 0",
+            "run global.opens",
+            "Pass global.opens 0",
             "run global.old",
             "Skip global.old 0",
+            "run global.dies_as_it_should",
+            "Pass global.dies_as_it_should 0",
+            "run global.dies",
+            "Fail global.dies 0",
+            "run ring.small.wraps",
+            "Pass ring.small.wraps 0",
+            "run ring.large.wraps",
+            "Fail ring.large.wraps 0",
             "PackageFail",
         ];
         assert_eq!(results(Speech::Tap, text), expected);
         let all = read(Speech::Tap, text);
-        assert!(
-            all.contains(&"  global.open: # open.c:12:open:Expected 0 (0) == fd (-1)".to_owned()),
-            "{all:#?}"
-        );
+        for words in [
+            "global.opens: # sk.c:13:opens:it opens",
+            "global.old: #      SKIP      needs 5.8",
+            "ring.large.wraps: # sk.c:12:wraps:Expected variant->size (1048576) < 1000 (1000)",
+        ] {
+            assert!(all.contains(&format!("  {words}")), "{all:#?}");
+        }
+    }
+
+    /// What suites printed that were made with `kselftest.h` of Linux 6.1, and with Perl's `Test::More`.
+    #[test]
+    fn the_kernels_own_words_and_perls() {
+        let expected = [
+            "run opens",
+            "Pass opens 0",
+            "run reads",
+            "Fail reads 0",
+            "run needs 5.8",
+            "Skip needs 5.8 0",
+            "run later",
+            "Skip later 0",
+            "run odd",
+            "Fail odd 0",
+            "PackageFail",
+        ];
+        assert_eq!(results(Speech::Tap, include_str!("samples/kselftest.txt")), expected);
+        let expected = [
+            "run opens",
+            "Pass opens 0",
+            "run sizes",
+            "run sizes/small",
+            "Pass sizes/small 0",
+            "run sizes/large",
+            "Fail sizes/large 0",
+            "Fail sizes 0",
+            "run needs 5.8",
+            "Skip needs 5.8 0",
+            "PackageFail",
+        ];
+        assert_eq!(results(Speech::Tap, include_str!("samples/test-more.txt")), expected);
     }
 
     #[test]
@@ -372,10 +430,17 @@ mod tests {
         let text = "1..3\nok 1 - opens\nBail out! no device\n";
         assert_eq!(
             results(Speech::Tap, text),
-            ["run opens", "Pass opens 0", "run test 2", "run test 3", "PackageFail"]
+            ["run opens", "Pass opens 0", "announced test 2", "announced test 3", "PackageFail"]
+        );
+        let text = "1..3\nok 1 - opens\nSegmentation fault\n";
+        assert_eq!(
+            results(Speech::Tap, text),
+            ["run opens", "Pass opens 0", "run test 2", "announced test 3", "PackageFail"]
         );
         let text = "1..2\n#  RUN           a.b ...\n";
-        assert_eq!(results(Speech::Tap, text), ["run a.b", "run test 2", "PackageFail"]);
+        assert_eq!(results(Speech::Tap, text), ["run a.b", "announced test 2", "PackageFail"]);
+        let told = results(Speech::Tap, "ok 1\n1..18446744073709551615\n");
+        assert_eq!(told.len(), 2 + MISSING_SHOWN as usize + 2);
         let text = "    ok 1 - small\n";
         let expected = ["run unfinished", "run unfinished/small", "Pass unfinished/small 0"];
         assert_eq!(results(Speech::Tap, text), expected);

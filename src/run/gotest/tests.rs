@@ -24,7 +24,7 @@ fn story(items: &[Item]) -> Vec<String> {
             Item::Panicked { test, message } => Some(format!("panicked {test:?} {message}")),
             Item::PackageOk => Some("ok".to_owned()),
             Item::PackageFail => Some("fail".to_owned()),
-            Item::Output { .. } | Item::Paused { .. } | Item::Resumed { .. } => None,
+            Item::Output { .. } | Item::Announced { .. } | Item::Paused { .. } | Item::Resumed { .. } => None,
         })
         .collect()
 }

@@ -12,6 +12,13 @@ use crate::external::hypervisor::DomainState;
 use crate::run::task::{Cut, Executed, Task};
 use crate::run::tracker::top;
 
+/// A kernel that dies takes with it what its guest has not sent yet. A test that began so long before the end of its
+/// machine (the report of a panic takes its time) and said nothing may have ended since, and another begun.
+const JUST: Duration = Duration::from_secs(2);
+/// What is said of it.
+const SOON: &str =
+    "the kernel panicked while it ran, or soon after: what the guest said last may not have arrived";
+
 /// An end, judged.
 struct Judged {
     end: ShardEnd,
@@ -122,16 +129,7 @@ impl Lane<'_> {
             }
             Ended::Closed | Ended::MachineDied => {
                 let evidence = self.lost(execution).await;
-                let (result, cut) = match evidence {
-                    LossEvidence::Panic => (TestResult::Crashed, Cut::Kernel),
-                    LossEvidence::QemuGone | LossEvidence::Silent => (TestResult::Lost, Cut::Machine),
-                };
-                Judged {
-                    running: Some((result, lost_because(evidence).to_owned())),
-                    cut: cuts(execution, |_| cut),
-                    goes_on: true,
-                    ..Judged::new(ShardEnd::MachineLost, Aftermath::Lost)
-                }
+                gone(execution, evidence, elapsed)
             }
         }
     }
@@ -252,6 +250,25 @@ impl Lane<'_> {
     }
 }
 
+/// A machine that went away under an execution.
+fn gone(execution: &Execution<'_>, evidence: LossEvidence, elapsed: Duration) -> Judged {
+    let only_began = execution.tracker.only_began(elapsed, JUST);
+    let (result, cut, why) = match evidence {
+        LossEvidence::Panic if only_began => (TestResult::Crashed, Cut::Kernel, SOON),
+        LossEvidence::Panic => (TestResult::Crashed, Cut::Kernel, "the kernel panicked while it ran"),
+        LossEvidence::QemuGone => (TestResult::Lost, Cut::Machine, "QEMU ended while it ran"),
+        LossEvidence::Silent => {
+            (TestResult::Lost, Cut::Machine, "the machine stopped answering while it ran")
+        }
+    };
+    Judged {
+        running: Some((result, why.to_owned())),
+        cut: cuts(execution, |_| cut),
+        goes_on: true,
+        ..Judged::new(ShardEnd::MachineLost, Aftermath::Lost)
+    }
+}
+
 fn cuts(execution: &Execution<'_>, cut: impl Fn(&String) -> Cut) -> BTreeMap<String, Cut> {
     let running = execution.tracker.running().into_iter();
     running.map(|test| (test.clone(), cut(&test))).collect()
@@ -260,12 +277,4 @@ fn cuts(execution: &Execution<'_>, cut: impl Fn(&String) -> Cut) -> BTreeMap<Str
 /// Whether `test` is the other test, or one that it is a subtest of.
 fn is_or_holds(test: &str, other: &str) -> bool {
     other.strip_prefix(test).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn lost_because(evidence: LossEvidence) -> &'static str {
-    match evidence {
-        LossEvidence::Panic => "the kernel panicked while it ran",
-        LossEvidence::QemuGone => "QEMU ended while it ran",
-        LossEvidence::Silent => "the machine stopped answering while it ran",
-    }
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::told::{self, Told};
-use super::{Home, program};
+use super::{Home, Namespace, program};
 
 /// How long a call may take unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -45,6 +45,21 @@ impl<'h> Call<'h> {
     /// Sets a variable of its environment.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Has it run in a namespace.
+    pub(crate) fn inside(mut self, namespace: &Namespace) -> Self {
+        let mut outer = namespace.enter();
+        outer.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        outer.current_dir("/").stdin(Stdio::null());
+        self.command = outer;
         self
     }
 

@@ -117,6 +117,11 @@ impl Home {
         format!("{}{machine}", seen.domains.first().unwrap())
     }
 
+    /// Whether a name begins like a domain of this home.
+    pub(crate) fn owns(&self, name: &str) -> bool {
+        self.seen.borrow().domains.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// Removes all stacks; then nothing may be left.
     pub(crate) fn destroy(&self) {
         self.call(["stack", "destroy", "--all", "--yes"]).end().expect(0);

@@ -3,6 +3,7 @@
 mod call;
 mod home;
 mod junit;
+mod namespace;
 mod told;
 
 use std::fs;
@@ -11,8 +12,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub(crate) use call::Running;
+pub(crate) use call::{Call, Running};
 pub(crate) use home::{Home, qemu_of};
+pub(crate) use namespace::Namespace;
 pub(crate) use told::Told;
 
 /// The architecture as cell ids spell it.

@@ -123,7 +123,7 @@ impl<'a> Listing<'a> {
         let mut facts: Vec<String> =
             super::VARIABLES.iter().map(|key| format!("{key}={}", value(key))).collect();
         facts.push(format!("arch={} cgo={:?}", request.arch, request.cgo));
-        facts.push(format!("tags={:?} ldflags={:?}", request.tags, request.ldflags));
+        facts.push(format!("tags={:?} ldflags={:?} dwarf=no", request.tags, request.ldflags));
         facts.push(format!("race={:?} args={:?}", request.race, request.args));
         facts.extend(compiler);
         facts.extend(request.env.iter().map(|(key, value)| format!("env {key}={value}")));
