@@ -76,7 +76,7 @@ impl Matcher {
         }
         #[expect(clippy::expect_used, reason = "the words are constants, and every test makes them")]
         let automaton = DFA::new(&words).expect("a few thousand bytes of words");
-        let finders = |words: &'static [&'static str]| words.iter().map(|word| Finder::new(word)).collect();
+        let finders = |words: &'static [&'static str]| words.iter().map(Finder::new).collect();
         let asks = rules.iter().map(|rule| Asks { with: finders(rule.with), without: finders(rule.without) });
         let asks = asks.collect();
         let sieve = Sieve::new(&words);
