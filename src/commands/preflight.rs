@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use kmt_reporters::Masks;
@@ -69,6 +68,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         Filter::parse(text)
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
+    let known = known(args, source)?;
     Ok(Tests {
         layout: source.component.layout_of(&source.component_name),
         preparation: steps(&source.component).map_err(Failure::usage)?,
@@ -88,29 +88,28 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         stress: args.stress,
         rules: args.rules.over(source.settings.rules()),
         allowed: allowed(source)?,
-        marks: Arc::default(),
+        marks: known.marks(),
+        known,
     })
 }
 
-/// What the repository says of its tests before they run; by which words they say so themselves.
+/// What the repository says of its tests before they run.
 ///
 /// # Errors
 /// A file that is named and not there, or that is not what it should be.
-pub(super) fn known(args: &cli::Run, source: &Source, tests: &mut Tests) -> Result<Known> {
+fn known(args: &cli::Run, source: &Source) -> Result<Known> {
     let config = &source.settings.config;
     let named = |typed: &Option<PathBuf>, told: &Option<String>| {
         // What was typed is relative to where it was typed.
         let typed = typed.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         typed.or_else(|| told.as_ref().map(PathBuf::from))
     };
-    let known = Known::load(
+    Known::load(
         &source.settings.root.value,
         source.component.folder.as_deref().unwrap_or_default(),
         named(&args.rules.flakes, &config.flakes).as_deref(),
         named(&args.rules.codeowners, &config.codeowners).as_deref(),
-    )?;
-    tests.marks = known.marks();
-    Ok(known)
+    )
 }
 
 /// Only Go's binaries know Go's filters.

@@ -38,7 +38,6 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let mut source = source::resolve(&args.selection, wishes).await?;
     let world = open(&source.settings);
     let mut tests = preflight::tests(args, &source)?;
-    let known = preflight::known(args, &source, &mut tests)?;
     let junit = preflight::junit(args, &source)?;
     let builder = world.builder(source.component.builder);
     let jobs = jobs::wanted(args, builder.as_ref(), &source);
@@ -54,7 +53,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let show = |folder: &Path| reports::show(args, &masks, folder);
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
-    begin(&record, &source, &host, &plan, &cells, &known);
+    begin(&record, &source, &host, &plan, &cells, &tests.known);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
     let supply = Supply {

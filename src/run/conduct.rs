@@ -24,7 +24,7 @@ use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Coding, Store, TestPackage};
 use crate::error::{Failure, Kind};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
-use crate::known::Marks;
+use crate::known::{Known, Marks};
 use crate::machine::capacity;
 use crate::machine::console::{self, warn_unwritten};
 use crate::machine::supply::{Condition, Held, Supply};
@@ -71,6 +71,8 @@ pub struct Tests {
     pub allowed: Vec<Allowed>,
     /// By which words a test says that it is known to be flaky.
     pub marks: Arc<Marks>,
+    /// What the repository says of tests before they run.
+    pub known: Known,
 }
 
 /// Everything a run needs, resolved.

@@ -132,23 +132,7 @@ impl Tracker {
                     attempt: self.attempt,
                 });
             }
-            Item::Output { test, bytes } => {
-                let test = self.heir.as_ref().or(test.as_ref());
-                let Some(test) = test else { return };
-                if let Some(running) = self.running.get_mut(test) {
-                    running.raced |= RACE.iter().any(|said| contains(&bytes, said));
-                    running.kept.push(&bytes);
-                    if !running.marked && self.marks.say(&self.package, test, &bytes) {
-                        running.marked = true;
-                        out.push(Event::TestMarkedFlaky {
-                            cell: self.cell.clone(),
-                            package: self.package.clone(),
-                            test: test.clone(),
-                            attempt: self.attempt,
-                        });
-                    }
-                }
-            }
+            Item::Output { test, bytes } => self.said(test, &bytes, out),
             Item::Finished { test, result, elapsed } => {
                 let result = match result {
                     Verdict::Pass => TestResult::Pass,
@@ -183,6 +167,23 @@ impl Tracker {
                 tests: vec![test],
             }),
             Item::PackageOk | Item::PackageFail => {}
+        }
+    }
+
+    /// Output of a test, or of the one that inherits all of it.
+    fn said(&mut self, test: Option<String>, bytes: &[u8], out: &mut Vec<Event>) {
+        let Some(test) = self.heir.as_ref().or(test.as_ref()) else { return };
+        let Some(running) = self.running.get_mut(test) else { return };
+        running.raced |= RACE.iter().any(|said| contains(bytes, said));
+        running.kept.push(bytes);
+        if !running.marked && self.marks.say(&self.package, test, bytes) {
+            running.marked = true;
+            out.push(Event::TestMarkedFlaky {
+                cell: self.cell.clone(),
+                package: self.package.clone(),
+                test: test.clone(),
+                attempt: self.attempt,
+            });
         }
     }
 
