@@ -5,6 +5,7 @@ use super::Style;
 use super::lines::{View, indented};
 use super::matrix;
 use super::paint::{Paint, Role, Verb};
+use super::setup::UNSURE;
 use crate::compare::{boundaries, groups};
 use crate::event::{OutputRef, TestResult};
 use crate::mask::Masks;
@@ -232,7 +233,8 @@ impl Closing<'_> {
 
     fn boot_cause(&self, cell: &CellReport<'_>) -> Option<Finding> {
         let boot = cell.trouble.as_ref().is_some_and(|trouble| trouble.stage == "boot");
-        boot.then(|| boot_cause(self.report.run, cell.cell, self.source)).flatten()
+        let finding = boot.then(|| boot_cause(self.report.run, cell.cell, self.source)).flatten();
+        finding.filter(|finding| !UNSURE.contains(&finding.cause))
     }
 
     /// A cause and what to do about it.

@@ -8,8 +8,8 @@ use crate::output::NoOutput;
 use crate::text::{bytes, escape, plural};
 use crate::triage::boot_cause;
 
-/// Causes that a few last lines do not prove.
-const UNSURE: [&str; 4] = ["hang", "slow", "no-output", "unknown"];
+/// Causes that say no more than the message of the failure does.
+pub(super) const UNSURE: [&str; 4] = ["hang", "slow", "no-output", "unknown"];
 
 impl View<'_> {
     pub(super) fn machine(&self, event: &Event, elapsed_ms: u64) -> String {
