@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod error;
 pub mod external;
 pub mod image;
+pub mod known;
 pub mod machine;
 pub mod matrix;
 pub mod plan;

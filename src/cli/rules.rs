@@ -1,5 +1,6 @@
 //! Flags of `run` that win over `[profile.*]` of `kmt.toml`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,6 +29,19 @@ pub struct Rules {
     /// Whether a run with a test that passed on a later attempt passes or fails.
     #[arg(long, value_enum, value_name = "RESULT")]
     pub flaky_result: Option<FlakyResult>,
+
+    /// Whether a run passes or fails whose only failures are of tests that are known to be flaky: listed in
+    /// `flakes.yaml`, or said so by the test. They are shown and counted apart either way.
+    #[arg(long, value_enum, value_name = "RESULT")]
+    pub known_flaky_result: Option<FlakyResult>,
+
+    /// Take the tests that are known to be flaky from this file, not from `flakes.yaml`.
+    #[arg(long, value_name = "FILE")]
+    pub flakes: Option<PathBuf>,
+
+    /// Take the owners of tests from this file, not from `CODEOWNERS`.
+    #[arg(long, value_name = "FILE")]
+    pub codeowners: Option<PathBuf>,
 
     /// Stop after the first failed test.
     #[arg(long, conflicts_with = "max_fail")]
@@ -67,6 +81,7 @@ impl Rules {
             (false, false) => rules.retries.data_race,
         };
         rules.flaky_result = self.flaky_result.unwrap_or(rules.flaky_result);
+        rules.known_flaky_result = self.known_flaky_result.unwrap_or(rules.known_flaky_result);
         rules.max_fail = self.max_fail.or(self.fail_fast.then_some(1)).or(rules.max_fail);
         rules.slow = self.slow.unwrap_or(rules.slow);
         rules.test_timeout = self.test_timeout.or(rules.test_timeout);

@@ -15,6 +15,7 @@ use crate::error::{Failure, Kind, Result, nearest};
 use crate::external::builder::{BuildRequest, Builder, Unit};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{Availability, ImageRequest, ImageStore};
+use crate::known::Known;
 use crate::machine;
 use crate::matrix::Cell;
 use crate::plan::Partition;
@@ -68,6 +69,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         Filter::parse(text)
             .map_err(|error| Failure::usage(error.to_string()).hint("quote it: `--run 'TestA/sub'`"))
     };
+    let known = known(args, source)?;
     Ok(Tests {
         layout: source.component.layout_of(&source.component_name),
         preparation: steps(&source.component).map_err(Failure::usage)?,
@@ -87,6 +89,8 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         stress: args.stress,
         rules: args.rules.over(source.settings.rules()),
         allowed: allowed(source)?,
+        marks: known.marks(),
+        known,
     })
 }
 
@@ -100,6 +104,25 @@ fn partition(args: &cli::Run, source: &Source) -> Result<Option<Partition>> {
         }
         (asked, _) => Ok(asked),
     }
+}
+
+/// What the repository says of its tests before they run.
+///
+/// # Errors
+/// A file that is named and not there, or that is not what it should be.
+fn known(args: &cli::Run, source: &Source) -> Result<Known> {
+    let config = &source.settings.config;
+    let named = |typed: &Option<PathBuf>, told: &Option<String>| {
+        // What was typed is relative to where it was typed.
+        let typed = typed.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        typed.or_else(|| told.as_ref().map(PathBuf::from))
+    };
+    Known::load(
+        &source.settings.root.value,
+        source.component.folder.as_deref().unwrap_or_default(),
+        named(&args.rules.flakes, &config.flakes).as_deref(),
+        named(&args.rules.codeowners, &config.codeowners).as_deref(),
+    )
 }
 
 /// Only Go's binaries know Go's filters.

@@ -35,7 +35,10 @@ pub(super) fn all(run: &Run, images: &Path) -> Vec<Reproduction> {
 /// The command for the first cell in which a test failed: its first failing test.
 pub(super) fn first(run: &Run) -> Option<String> {
     let report = run.report();
-    let (cell, package, test) = report.tests().find(|(_, _, test)| failed(test) && !test.name.is_empty())?;
+    let failing = || report.tests().filter(|(_, _, test)| failed(test) && !test.name.is_empty());
+    // What nobody expected comes first.
+    let unexpected = failing().find(|(_, _, test)| !test.is_known_failure());
+    let (cell, package, test) = unexpected.or_else(|| failing().next())?;
     let tests = BTreeMap::from([(package.name, vec![test.name])]);
     command(run, cell, &tests)
 }

@@ -1,5 +1,6 @@
 //! THE main path: from what was typed to an exit code.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::external::builder::Builder;
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
+use crate::known::Known;
 use crate::machine::supply::{Debugging, Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
@@ -51,7 +53,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;
     let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
-    begin(&record, &source, &host, &plan, &cells);
+    begin(&record, &source, &host, &plan, &cells, &tests.known);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
     let supply = Supply {
@@ -199,7 +201,14 @@ pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Select
 }
 
 /// The first facts: who runs what where.
-fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells: &preflight::Cells) {
+fn begin(
+    record: &Record,
+    source: &Source,
+    host: &HostFacts,
+    plan: &Plan,
+    cells: &preflight::Cells,
+    known: &Known,
+) {
     record.emit(Event::RunStarted {
         run: record.id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -230,6 +239,7 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
     });
     let shards = shards.collect();
     record.emit(Event::PlanMade { shards });
+    say_known(record, known, plan);
     for (cell, why) in &cells.unavailable {
         record.emit(Event::CellFailed {
             cell: cell.id.clone(),
@@ -239,6 +249,12 @@ fn begin(record: &Record, source: &Source, host: &HostFacts, plan: &Plan, cells:
     }
 }
 
+/// What the repository says of the tests of each package that is planned.
+fn say_known(record: &Record, known: &Known, plan: &Plan) {
+    let packages: BTreeSet<&str> = plan.cells.iter().flat_map(|(_, shards)| plan.names(shards)).collect();
+    packages.into_iter().filter_map(|package| known.of(package)).for_each(|event| record.emit(event));
+}
+
 /// What stops the run by its own rules, and what turns true when anything does. Rules that decide what the run comes to
 /// are facts.
 fn brake(
@@ -246,8 +262,10 @@ fn brake(
     rules: &Rules,
     cancelled: &watch::Receiver<bool>,
 ) -> (Brake, watch::Receiver<bool>) {
-    if rules.flaky_result == FlakyResult::Fail {
-        record.emit(Event::RulesGiven { flaky_fails: true });
+    let flaky_fails = rules.flaky_result == FlakyResult::Fail;
+    let known_flaky_fails = rules.known_flaky_result == FlakyResult::Fail;
+    if flaky_fails || known_flaky_fails {
+        record.emit(Event::RulesGiven { flaky_fails, known_flaky_fails });
     }
     let brake = Brake::new(rules.max_fail);
     let stop = brake.or(cancelled.clone());

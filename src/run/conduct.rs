@@ -24,6 +24,7 @@ use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Coding, Store, TestPackage};
 use crate::error::{Failure, Kind};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
+use crate::known::{Known, Marks};
 use crate::machine::capacity;
 use crate::machine::console::{self, warn_unwritten};
 use crate::machine::supply::{Condition, Held, Supply};
@@ -68,6 +69,10 @@ pub struct Tests {
     pub rules: Rules,
     /// Complaints of the kernel that are allowed.
     pub allowed: Vec<Allowed>,
+    /// By which words a test says that it is known to be flaky.
+    pub marks: Arc<Marks>,
+    /// What the repository says of tests before they run.
+    pub known: Known,
 }
 
 /// Everything a run needs, resolved.
@@ -297,6 +302,7 @@ impl Conductor<'_> {
             deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
             allowed: &self.tests.allowed,
+            marks: &self.tests.marks,
             timeline: Mutex::default(),
             tainted: AtomicBool::new(false),
         };

@@ -9,7 +9,7 @@ mod listing;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kmt_reporters::event::{CellId, Event, EventSink as _, TestResult};
@@ -28,6 +28,7 @@ use super::work::Work;
 use crate::artifact::TestPackage;
 use crate::external::hypervisor::{DomainState, Hypervisor};
 use crate::external::transport::RemoteStream;
+use crate::known::Marks;
 use crate::machine::console::ConsoleTap;
 use crate::machine::{Deadlines, Guest};
 use crate::record::{PackageFiles, Record};
@@ -62,6 +63,8 @@ pub struct Lane<'a> {
     pub cancelled: watch::Receiver<bool>,
     /// Complaints of the kernel that are allowed.
     pub allowed: &'a [Allowed],
+    /// By which words a test says that it is known to be flaky.
+    pub marks: &'a Arc<Marks>,
     /// Which tests ran when.
     pub timeline: Mutex<Timeline>,
     /// Whether the kernel complained so that it cannot be trusted any more.
@@ -184,7 +187,7 @@ impl Lane<'_> {
             begun: Instant::now(),
             heard: Instant::now(),
             files: self.record.package_files(self.cell(), &package.name, number),
-            tracker: Tracker::new(self.cell().clone(), package.name.clone(), number),
+            tracker: Tracker::new(self.cell().clone(), package.name.clone(), number, self.marks.clone()),
             parser: package.speech.reader(),
             splitter: Splitter::new(&nonce),
             listing: (task.tests.is_none() && package.speech.is_go()).then(Vec::new),

@@ -4,11 +4,13 @@
 //! written in one piece; the whole stream goes to the raw file as it comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kmt_reporters::event::{CellId, Event, TestResult};
 
 use super::gotest::{Item, Verdict};
+use crate::known::Marks;
 use crate::record::PackageFiles;
 
 /// Bytes of a test's output that are kept from its beginning.
@@ -56,12 +58,22 @@ struct Running {
     /// How many times it was said to be slow.
     told: u32,
     raced: bool,
+    /// Whether it said that it is known to be flaky.
+    marked: bool,
     kept: Kept,
 }
 
 impl Running {
     fn new(now: Duration) -> Running {
-        Running { since: now, moved: now, waits: false, told: 0, raced: false, kept: Kept::default() }
+        Running {
+            since: now,
+            moved: now,
+            waits: false,
+            told: 0,
+            raced: false,
+            marked: false,
+            kept: Kept::default(),
+        }
     }
 }
 
@@ -89,11 +101,12 @@ pub struct Tracker {
     tallies: BTreeMap<String, Tally>,
     panicked: Option<String>,
     heir: Option<String>,
+    marks: Arc<Marks>,
 }
 
 impl Tracker {
     /// Nothing runs yet.
-    pub fn new(cell: CellId, package: String, attempt: u32) -> Tracker {
+    pub fn new(cell: CellId, package: String, attempt: u32, marks: Arc<Marks>) -> Tracker {
         Tracker {
             cell,
             package,
@@ -102,6 +115,7 @@ impl Tracker {
             tallies: BTreeMap::new(),
             panicked: None,
             heir: None,
+            marks,
         }
     }
 
@@ -118,13 +132,7 @@ impl Tracker {
                     attempt: self.attempt,
                 });
             }
-            Item::Output { test, bytes } => {
-                let test = self.heir.as_ref().or(test.as_ref());
-                if let Some(running) = test.and_then(|test| self.running.get_mut(test)) {
-                    running.raced |= RACE.iter().any(|said| contains(&bytes, said));
-                    running.kept.push(&bytes);
-                }
-            }
+            Item::Output { test, bytes } => self.said(test, &bytes, out),
             Item::Finished { test, result, elapsed } => {
                 let result = match result {
                     Verdict::Pass => TestResult::Pass,
@@ -159,6 +167,23 @@ impl Tracker {
                 tests: vec![test],
             }),
             Item::PackageOk | Item::PackageFail => {}
+        }
+    }
+
+    /// Output of a test, or of the one that inherits all of it.
+    fn said(&mut self, test: Option<String>, bytes: &[u8], out: &mut Vec<Event>) {
+        let Some(test) = self.heir.as_ref().or(test.as_ref()) else { return };
+        let Some(running) = self.running.get_mut(test) else { return };
+        running.raced |= RACE.iter().any(|said| contains(bytes, said));
+        running.kept.push(bytes);
+        if !running.marked && self.marks.say(&self.package, test, bytes) {
+            running.marked = true;
+            out.push(Event::TestMarkedFlaky {
+                cell: self.cell.clone(),
+                package: self.package.clone(),
+                test: test.clone(),
+                attempt: self.attempt,
+            });
         }
     }
 
@@ -314,7 +339,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let cell = CellId::local("debian_12", "6.1", Arch::X86_64);
         let mut files = PackageFiles::below(temp.path(), &kmt_reporters::Masks::default(), "cell", "pkg", 1);
-        let mut tracker = Tracker::new(cell, "pkg".to_owned(), 1);
+        let mut tracker = Tracker::new(cell, "pkg".to_owned(), 1, Arc::default());
         for (at, item) in items {
             tracker.take(item, seconds(at), &mut files, &mut Vec::new());
         }

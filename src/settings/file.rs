@@ -24,6 +24,10 @@ pub struct Config {
     /// Packages that must not run at the same time.
     #[serde(default)]
     pub group: Vec<Group>,
+    /// The list of tests that are known to be flaky, `flakes.yaml` where there is one.
+    pub flakes: Option<String>,
+    /// The file that says who owns which path, `CODEOWNERS` at its usual places where there is one.
+    pub codeowners: Option<String>,
     /// Complaints of living kernels that fail no test.
     #[serde(default)]
     pub allowed_splat: Vec<AllowedSplat>,

@@ -42,6 +42,8 @@ pub struct Profile {
     pub max_fail: Option<u32>,
     /// What a run with a flaky test comes to.
     pub flaky_result: Option<FlakyResult>,
+    /// What a run comes to whose only failures are of tests that are known to be flaky.
+    pub known_flaky_result: Option<FlakyResult>,
     /// What is tried again.
     #[serde(default)]
     pub retries: RetryRules,
@@ -98,7 +100,7 @@ fn junit<'de, D: Deserializer<'de>>(
     Ok(wanted)
 }
 
-/// What a run with a test that passed on a later attempt comes to.
+/// What a run with a test that passed on a later attempt, or that is known to be flaky and failed, comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlakyResult {
@@ -175,6 +177,8 @@ pub struct Rules {
     pub max_fail: Option<u32>,
     /// What a run with a flaky test comes to.
     pub flaky_result: FlakyResult,
+    /// What a run comes to whose only failures are of tests that are known to be flaky.
+    pub known_flaky_result: FlakyResult,
     /// What is tried again.
     pub retries: Retries,
 }
@@ -205,6 +209,7 @@ impl Rules {
             global_timeout: layers().find_map(|p| p.global_timeout),
             max_fail: layers().find_map(|p| p.max_fail),
             flaky_result: layers().find_map(|p| p.flaky_result).unwrap_or_default(),
+            known_flaky_result: layers().find_map(|p| p.known_flaky_result).unwrap_or_default(),
             retries: Retries {
                 assertion: count,
                 backoff,

@@ -177,7 +177,7 @@ fn main() {
     let (first, memory, requests) = explain();
     let (second, _, state) = explain();
     let ratio = first.as_secs_f64() / by_curl.as_secs_f64();
-    let bytes = served.archive.len() as u64 * JOBS >> 20;
+    let bytes = (served.archive.len() as u64 * JOBS) >> 20;
     println!(
         "{bytes} MiB in {JOBS} files: curl {:.2} s, explain {:.2} s",
         by_curl.as_secs_f64(),

@@ -15,6 +15,11 @@ OLD, NEW, PORTED = ("6.1", "12"), ("6.12", "13"), ("6.12-bpo", "12")
 ALL = []
 
 
+def NEVER(watch):
+    """Nothing is waited for but the deadline."""
+    return False
+
+
 @dataclasses.dataclass
 class Breakage:
     cause: str
@@ -23,12 +28,13 @@ class Breakage:
     make: typing.Callable = lambda machine: None
     on: tuple = OLD
     deadline: int = 75
-    done: typing.Callable = lambda watch: False
+    done: typing.Callable = NEVER
     then: typing.Callable = None
     ended: str = None
     facts: typing.Callable = None
     host: typing.Callable = None
 
+    waits = property(lambda self: self.done is not NEVER)
     kernel = property(lambda self: self.on[0])
     debian = property(lambda self: self.on[1])
 
@@ -330,26 +336,26 @@ def squeeze(data):
 
 add("no-root-device", "no-initrd", "no initrd, so no driver for the disk", all_of(no_reboot, initrd_of(None)), **GONE)
 add("no-root-device", "wrong-root", "root= of a disk that is not there", all_of(no_reboot, initrd_of(None), cmdline(root="/dev/vdz1")), **GONE)
-add("no-root-device", "reboots", "no initrd, and a restart after each panic", initrd_of(None), done=says("Linux version[^~]*Linux version", 2), ended="deadline")
+add("no-root-device", "reboots", "no initrd, and a restart after each panic", initrd_of(None), done=says("(?s)Linux version.*Linux version", 2), ended="deadline")
 add("bad-initrd", "noise", "an initrd of random bytes", all_of(no_reboot, initrd_of(lambda old: os.urandom(300000))), **GONE)
 add("bad-initrd", "cut", "a compressed initrd that was cut", all_of(no_reboot, initrd_of(lambda old: squeeze(old)[: len(old) // 8])), **GONE)
-add("kernel-out-of-memory", "too-little", "a machine of too little memory", all_of(no_reboot, change(memory=76)), **GONE)
+add("kernel-out-of-memory", "too-little", "a machine of too little memory", all_of(no_reboot, change(memory=64)), **GONE)
 add("wrong-architecture", "init-arm64", "an initrd whose /init is for arm64", all_of(no_reboot, lambda machine: machine.files.update({"init": (0o100755, elf(183) + b"\0" * 4096)})), **GONE)
 add("no-init", "rdinit-gone", "an /init whose interpreter is not there", all_of(no_reboot, lambda machine: machine.files.update({"init": (0o100755, "#!/bin/gone\n")})), **GONE)
 add("no-init", "init-gone", "a root file system without the program that init= names", all_of(no_reboot, cmdline(kmt_init="/sbin/gone")), done=says("FAILED|Power down", 3), ended="deadline")
 add("panic", "sysrq", "sysrq c from a unit", all_of(no_reboot, lambda machine: machine.unit("crash.service", "[Service]\nExecStart=/bin/sh -c 'echo c >/proc/sysrq-trigger'\n")), **GONE)
 add("panic", "init-ends", "a first program that ends", all_of(no_reboot, cmdline(kmt_init="/bin/true")), **GONE)
-add("panic", "module", "a module that panics", all_of(no_reboot, lambda machine: machine.module("panic")), (OLD,), **GONE)
+add("panic", "module", "a module that panics", all_of(no_reboot, lambda machine: machine.module("panic")), (OLD, PORTED), **GONE)
 add("no-output", "no-console", "a kernel without a console on this port", cmdline(console="tty0"), deadline=25)
 add("no-output", "bios-only", "a kernel without a console, behind a BIOS that speaks", all_of(bios, cmdline(console="null")), (OLD,), deadline=25)
 add("hang", "unit-never-ends", "a unit before everything that never ends", lambda machine: machine.unit("wait.service", "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target ssh.service\n[Service]\nType=oneshot\nExecStart=/bin/sleep 9999\n", "sysinit.target"), deadline=120)
-add("soft-lockup", "module", "a module that never lets the processor go", lambda machine: machine.module("softlockup"), (OLD,), done=says("soft lockup", 5), deadline=120, ended="lost")
-add("soft-lockup", "panics", "the same, and softlockup_panic=1", all_of(no_reboot, cmdline("softlockup_panic=1"), lambda machine: machine.module("softlockup")), (OLD,), deadline=120, **PANIC, ended="lost")
-add("rcu-stall", "module", "a module that holds the read side of RCU", all_of(cmdline("nosoftlockup", "nowatchdog"), lambda machine: machine.module("rcu")), (OLD,), done=says("detected stall|self-detected", 5), deadline=150, ended="lost")
-add("hung-task", "module", "a module that sleeps for ever", all_of(cmdline("sysctl.kernel.hung_task_timeout_secs=10"), lambda machine: machine.module("hung")), (OLD,), done=says("blocked for more than", 5), deadline=120, ended="ready")
+add("soft-lockup", "module", "a module that never lets the processor go", lambda machine: machine.module("softlockup"), (OLD, PORTED), done=says("soft lockup", 5), deadline=120, ended="lost")
+add("soft-lockup", "panics", "the same, and softlockup_panic=1", all_of(no_reboot, cmdline("softlockup_panic=1"), lambda machine: machine.module("softlockup")), (OLD, PORTED), deadline=120, **PANIC, ended="lost")
+add("rcu-stall", "module", "a module that holds the read side of RCU", all_of(cmdline("nosoftlockup", "nowatchdog"), lambda machine: machine.module("rcu")), (OLD, PORTED), done=says("detected stall|self-detected", 5), deadline=150, ended="lost")
+add("hung-task", "module", "a module that sleeps for ever", all_of(cmdline("sysctl.kernel.hung_task_timeout_secs=10"), lambda machine: machine.module("hung")), (OLD, PORTED), done=says("blocked for more than", 5), deadline=120, ended="ready")
 for how, cause in (("oops", "oops"), ("gpf", "oops"), ("bug", "bug"), ("warning", "warning"), ("atomic", "bug")):
-    add(cause, f"module-{how}", f"a module that ends in {how}", lambda machine, how=how: machine.module(how), (OLD,), done=says("end trace|scheduling while atomic", 4), ended="ready")
-add("oops", "panics", "an oops with panic_on_oops", all_of(no_reboot, cmdline("oops=panic"), lambda machine: machine.module("oops")), (OLD,), **PANIC, ended="lost")
+    add(cause, f"module-{how}", f"a module that ends in {how}", lambda machine, how=how: machine.module(how), (OLD, PORTED), done=says("end trace|scheduling while atomic", 4), ended="ready")
+add("oops", "panics", "an oops with panic_on_oops", all_of(no_reboot, cmdline("oops=panic"), lambda machine: machine.module("oops")), (OLD, PORTED), **PANIC, ended="lost")
 
 # --- init -----------------------------------------------------------------------------------------------------------
 

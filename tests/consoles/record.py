@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks machines in every way that can be done here, and records console and facts.
 
-    record.py --home /var/lib/kmt-run [--only PATTERN] [--list] [--header DIR]
+    record.py --home /var/lib/kmt-run [--only PATTERN] [--missing] [--list] [--patience N]
 
 Boots the images that `kmt-run images build` made, with QEMU alone, emulated, one at a time, each with one thing
 broken on purpose (`breakages.py`), and writes `<cause>/<name>.log` (the console, as it came) and `<cause>/<name>.toml`
@@ -25,6 +25,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 PORT = 22422
+PATIENCE = 1
 
 
 class Cannot(Exception):
@@ -255,7 +256,9 @@ def record(work, images, breakage):
     breakage.make(machine)
     watch = Watch(machine, machine.arguments(console), console)
     try:
-        ended = watch.until(breakage.deadline, breakage.done)
+        # What shows itself is waited for as long as this host needs; a deadline that is the point stays what it is.
+        patience = PATIENCE if breakage.waits else 1
+        ended = watch.until(breakage.deadline * patience, breakage.done)
         if breakage.then and ended == "done":
             ended = breakage.then(watch) or ended
         watch.grow()
@@ -281,9 +284,13 @@ def main():
     options.add_argument("--only", default="*", help="cause/name, with * and ?")
     options.add_argument("--missing", action="store_true", help="only what is not recorded yet")
     options.add_argument("--list", action="store_true")
+    options.add_argument("--patience", type=int, default=1, help="wait so many times longer for what shows itself")
     asked = options.parse_args()
     sys.path.insert(0, str(HERE))
     import breakages
+
+    global PATIENCE
+    PATIENCE = asked.patience
 
     images, failed = Images(asked.home), 0
     for breakage in breakages.ALL:

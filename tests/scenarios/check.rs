@@ -1,12 +1,13 @@
 //! What holds after every call of `kmt-run`, whatever the scenario.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kmt_reporters::event::TestResult;
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
 use kmt_reporters::{Masks, RunDirectory};
@@ -162,6 +163,7 @@ fn valid(run: &Run, folder: &Path) {
     let temp = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
     for flavour in Flavour::ALL {
+        let first = files.len();
         let path = temp.path().join(format!("junit-{flavour}.xml"));
         let written =
             junit::write(run, flavour, &RunDirectory(folder.to_path_buf()), &Masks::default(), &path);
@@ -170,11 +172,46 @@ fn valid(run: &Run, folder: &Path) {
             assert!(!verdict.loses(), "{}", junit::lint::told(&verdict, &file.display().to_string()));
             files.push(file);
         }
+        read_back(run, &files[first..]);
     }
     let mut judge = Command::new("xmllint");
     let said =
         judge.args(["--noout", "--schema"]).arg(schema).args(&files).output().expect("xmllint is installed");
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// Counts what Python's `junitparser` reads of our tests by the element that says how each went.
+const READ_BACK: &str = "
+import collections, json, sys
+from junitparser import JUnitXml
+counts = collections.Counter()
+for file in sys.argv[1:]:
+    for suite in JUnitXml.fromfile(file):
+        for case in suite:
+            if not case.classname.endswith('kmt'):
+                kinds = [type(it).__name__.lower() for it in case.result]
+                counts[' '.join(kind for kind in kinds if kind in ('failure', 'error', 'skipped')) or 'none'] += 1
+print(json.dumps(counts))
+";
+
+/// A reader that nobody here wrote sees each test once, with its verdict.
+#[expect(clippy::disallowed_methods, reason = "junitparser is the reader")]
+fn read_back(run: &Run, files: &[PathBuf]) {
+    let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, _, test) in run.report().tests() {
+        let element = match test.result {
+            TestResult::Pass | TestResult::Flaky => "none",
+            TestResult::Skip => "skipped",
+            TestResult::Lost | TestResult::NotRun | TestResult::Missing => "error",
+            _ => "failure",
+        };
+        *wanted.entry(element.to_owned()).or_default() += 1;
+    }
+    // Debian's Python, which sees Debian's `junitparser`.
+    let said = Command::new("/usr/bin/python3").args(["-c", READ_BACK]).args(files).output().unwrap();
+    assert!(said.status.success(), "python3-junitparser: {}", String::from_utf8_lossy(&said.stderr));
+    let theirs: BTreeMap<String, u64> = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(theirs, wanted, "junitparser reads something else in {files:?}");
 }
 
 /// Every report made from the log and the output alone, elsewhere, is the one that the run left, byte for byte.

@@ -8,6 +8,8 @@
 mod ids;
 mod log;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -486,6 +488,34 @@ pub enum Event {
     RulesGiven {
         /// Whether a test that passed on a later attempt fails the run.
         flaky_fails: bool,
+        /// Whether the failure of a test that is known to be flaky fails it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        known_flaky_fails: bool,
+    },
+    /// What the repository says of a package's tests before they run.
+    TestsKnown {
+        /// Package path.
+        package: String,
+        /// Tests that are known to be flaky, each with all below it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        flaky: Vec<String>,
+        /// Who owns the package.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        owners: Vec<String>,
+        /// Who owns a top-level test that is not the package's owners'.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        test_owners: BTreeMap<String, Vec<String>>,
+    },
+    /// A test says of itself that it is known to be flaky.
+    TestMarkedFlaky {
+        /// The cell.
+        cell: CellId,
+        /// Package path.
+        package: String,
+        /// Full name, subtests with `/`.
+        test: String,
+        /// Attempt, from 1.
+        attempt: u32,
     },
     /// The run does not begin anything more, by a rule of its own.
     RunHalted {

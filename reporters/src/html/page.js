@@ -66,6 +66,7 @@ function hero() {
       fact("", plural(total, "result") + " on " + plural(ran, "cell")),
       fact("took", time(D.wall)), fact("inside tests", time(D.inTests)), fact("stack", D.stack),
       fact("started", D.started ? D.started.replace("T", " ").replace(/\.\d+/, "").replace("Z", " UTC") : ""),
+      fact("failed as known flaky", D.knownFlaky ? String(D.knownFlaky) : ""),
       fact("exit code", String(D.exit)),
       D.complete ? null : fact("the log", "ends early"),
       fact("cancelled by", D.cancelledBy)),
@@ -409,6 +410,8 @@ function openDetail(row, cell) {
   if (drawer.hidden) back = document.activeElement;
   const body = el("div", {class: "body"});
   const part = (title, ...nodes) => body.append(el("div", {}, el("h3", {}, title), ...nodes));
+  if (detail.known) body.append(el("p", {}, BAD.has(r) ? "It is known to be flaky: its failure is counted apart." : "It is known to be flaky."));
+  if (detail.owners) body.append(el("p", {}, "Owner: ", el("b", {}, detail.owners.join(" "))));
   if (detail.why) body.append(el("div", {class: "why"}, detail.why));
   if (detail.blames) body.append(el("p", {}, "It failed since a subtest of it did."));
   part("In every cell", el("div", {class: "strip"}, COLS.filter(c => result(row, c)).map(c => el("button", {class: "r-" + result(row, c) + (c === cell ? " on" : ""), title: D.cells[c].id + ": " + WORDS[result(row, c)], onclick: () => openDetail(row, c)}, GLYPH[result(row, c)]))));

@@ -52,7 +52,7 @@ pub(super) fn value(report: &Report<'_>, sources: &Sources<'_>) -> Result<Value,
         "command": run.command, "root": run.root, "started": run.started, "wall": run.elapsed_ms,
         "inTests": run.in_tests_ms(), "outcome": outcome.as_str(),
         "exit": outcome.exit_code(run.test_failure_exit_code), "complete": run.ended.is_some(),
-        "cancelledBy": run.cancelled_by, "counts": counts,
+        "cancelledBy": run.cancelled_by, "counts": counts, "knownFlaky": report.counts.known_failures(),
         "letters": RESULTS.iter().map(|result| (letter(*result).to_string(), result_name(*result))).collect::<BTreeMap<_, _>>(),
         "cells": report.cells.iter().map(|cell| page.cell(cell)).collect::<Vec<_>>(),
         "packages": page.packages, "tests": page.tests.iter().map(|(package, test)| json!([package, test])).collect::<Vec<_>>(),
@@ -161,7 +161,8 @@ impl<'r, 's> Page<'r, 's> {
                         "c": index, "t": row, "why": test.message, "text": text.map(|(at, _)| at),
                         "package": package_scope, "file": test.output.map(|(output, _)| &output.file),
                         "blames": test.blames_subtest.then_some(true), "console": self.console(test),
-                        "earlier": self.earlier(test),
+                        "earlier": self.earlier(test), "known": test.known_flaky.then_some(true),
+                        "owners": (!test.owners.is_empty()).then_some(test.owners),
                     }));
                 }
             }

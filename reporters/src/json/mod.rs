@@ -63,6 +63,8 @@ struct Summary<'r> {
     in_tests_ms: u64,
     counts: BTreeMap<&'static str, u64>,
     package_counts: BTreeMap<&'static str, u64>,
+    /// Of the tests that failed or timed out, those that are known to be flaky.
+    known_flaky: u64,
     builds: BTreeMap<String, BuildSummary<'r>>,
     warnings: Vec<Warning<'r>>,
     /// Where tests fail and where not.
@@ -136,6 +138,10 @@ struct TestSummary<'r> {
     message: Option<&'r str>,
     output: Option<&'r OutputRef>,
     earlier: Vec<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    known_flaky: bool,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    owners: &'r [String],
 }
 
 impl<'r> Summary<'r> {
@@ -158,6 +164,7 @@ impl<'r> Summary<'r> {
             in_tests_ms: run.in_tests_ms(),
             counts: by_result(&report.counts, Counts::tests),
             package_counts: by_result(&report.counts, Counts::packages),
+            known_flaky: report.counts.known_failures(),
             builds: run.builds.iter().map(|(arch, build)| (arch.to_string(), build_summary(build))).collect(),
             warnings: run.warnings.iter().map(|(subject, message)| Warning { subject, message }).collect(),
             boundaries: boundaries(report),
@@ -242,6 +249,8 @@ fn test_summary<'r>(test: &'r TestReport<'r>) -> TestSummary<'r> {
         message: test.message.as_deref(),
         output: test.output.map(|(output, _)| output),
         earlier: test.earlier.iter().map(|attempt| result_name(attempt.result)).collect(),
+        known_flaky: test.known_flaky,
+        owners: test.owners,
     }
 }
 

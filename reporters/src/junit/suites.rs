@@ -228,7 +228,12 @@ impl Writer<'_> {
                     true => (&[][..], None),
                     false => (test.evidence, test.output),
                 };
-                let body = self.bodies.case(&said, evidence, output);
+                let said = if test.is_known_failure() { format!("known flaky: {said}") } else { said };
+                let owners = match test.owners {
+                    [] => String::new(),
+                    owners => format!("\nowner: {}", owners.join(" ")),
+                };
+                let body = self.bodies.case(&format!("{said}{owners}"), evidence, output);
                 self.non_success(element(result), kind(result), &said, body)
             }
         };
@@ -254,7 +259,21 @@ impl Writer<'_> {
             case.add_property(Property::new("dd_tags[kmt.result]", kind(test.result)));
             case.add_property(Property::new("dd_tags[attempt]", test.attempt.to_string()));
         }
+        if self.flavour.case_properties() {
+            self.known(&mut case, test);
+        }
         case
+    }
+
+    /// What was known of a test before it ran; owners under the name that Datadog's own libraries give them.
+    fn known(&self, case: &mut TestCase, test: &TestReport<'_>) {
+        if test.known_flaky {
+            case.add_property(Property::new("dd_tags[kmt.known_flaky]", "true"));
+        }
+        if !test.owners.is_empty() {
+            let owners = serde_json::Value::from(test.owners).to_string();
+            case.add_property(Property::new("dd_tags[test.codeowners]", self.bodies.line(&owners)));
+        }
     }
 
     fn case(&self, name: &str, class: String, status: TestCaseStatus, ms: u64) -> TestCase {

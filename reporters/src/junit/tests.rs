@@ -149,6 +149,17 @@ fn the_result_is_in_the_element() {
 }
 
 #[test]
+fn what_is_known_to_be_flaky_stays_a_failure_and_says_so() {
+    let plain = text(&runs::known_flaky(), Flavour::Gitlab, &NoOutput);
+    let case = parse(&plain).into_iter().find(|case| case.name == "TestTCP").unwrap();
+    assert_eq!(case.elements, ["failure"]);
+    assert!(case.text.starts_with("known flaky: failed\nowner: @tcp @net"), "{}", case.text);
+    let datadog = text(&runs::known_flaky(), Flavour::Datadog, &NoOutput);
+    assert!(datadog.contains(r#"<property name="dd_tags[kmt.known_flaky]" value="true"/>"#));
+    assert!(datadog.contains(r#"name="dd_tags[test.codeowners]" value="[&quot;@net&quot;]""#), "{datadog}");
+}
+
+#[test]
 fn an_unbooted_cell_is_an_error_with_its_console() {
     let text = text(&runs::boot_failure(), Flavour::Gitlab, &NoOutput);
     let boots: Vec<_> = parse(&text).into_iter().filter(|case| case.name == "boot").collect();

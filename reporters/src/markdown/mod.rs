@@ -41,7 +41,10 @@ fn head(report: &Report<'_>) -> String {
         .filter(|result| report.counts.of(**result) > 0)
         .map(|result| format!("{} {}", report.counts.of(*result), result_name(*result)))
         .collect();
-    let counts = if counts.is_empty() { "no test".to_owned() } else { counts.join(", ") };
+    let mut counts = if counts.is_empty() { "no test".to_owned() } else { counts.join(", ") };
+    if report.counts.known_failures() > 0 {
+        counts.push_str(&format!(" ({} known flaky)", report.counts.known_failures()));
+    }
     format!(
         "## kmt-run: {}\n\nRun {} of {}: {counts} on {} in {}.\n",
         outcome.as_str().replace('-', " "),
@@ -103,7 +106,13 @@ fn failures(report: &Report<'_>) -> String {
             let name = if test.name.is_empty() { "(package)" } else { test.name };
             let why = test.message.as_deref().map(|why| format!(": {}", code(why))).unwrap_or_default();
             let (id, package) = (code(&cell.cell.id.to_string()), code(package.name));
-            format!("- **{}** {id} {package} {}{why}", result_name(test.result), code(name))
+            let known = if test.is_known_failure() { ", known flaky" } else { "" };
+            let owners = match test.owners {
+                [] => String::new(),
+                // In a code span, so that a comment notifies nobody.
+                owners => format!(" ({})", code(&owners.join(" "))),
+            };
+            format!("- **{}{known}** {id} {package} {}{owners}{why}", result_name(test.result), code(name))
         })
         .collect();
     let more = lines.len().saturating_sub(LISTED);

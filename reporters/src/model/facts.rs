@@ -200,6 +200,19 @@ pub struct Package {
     pub malformed: Vec<String>,
     /// Tests that said anything, by full name.
     pub tests: BTreeMap<String, Vec<Attempt>>,
+    /// Tests that said of themselves that they are known to be flaky.
+    pub marked_flaky: BTreeSet<String>,
+}
+
+/// What the repository says of a package's tests before they run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Tests that are known to be flaky, each with all below it.
+    pub flaky: BTreeSet<String>,
+    /// Who owns the package.
+    pub owners: Vec<String>,
+    /// Who owns a top-level test that is not the package's owners'.
+    pub test_owners: BTreeMap<String, Vec<String>>,
 }
 
 /// One execution of a package.

@@ -17,9 +17,10 @@ impl Run {
         }
         self.timeline.fold(envelope);
         match &envelope.event {
-            Event::TestStarted { .. } | Event::TestFinished { .. } | Event::TestOutputMalformed { .. } => {
-                self.fold_test(envelope);
-            }
+            Event::TestStarted { .. }
+            | Event::TestFinished { .. }
+            | Event::TestMarkedFlaky { .. }
+            | Event::TestOutputMalformed { .. } => self.fold_test(envelope),
             Event::PlanMade { .. }
             | Event::ShardStarted { .. }
             | Event::TestsListed { .. }
@@ -76,7 +77,16 @@ impl Run {
                 let failure = CellFailure { stage: stage.clone(), message: message.clone() };
                 self.cell_entry(cell).failed.get_or_insert(failure);
             }
-            Event::RulesGiven { flaky_fails } => self.flaky_fails = *flaky_fails,
+            Event::RulesGiven { flaky_fails, known_flaky_fails } => {
+                self.flaky_fails = *flaky_fails;
+                self.known_flaky_fails = *known_flaky_fails;
+            }
+            Event::TestsKnown { package, flaky, owners, test_owners } => {
+                let known = self.known.entry(package.clone()).or_default();
+                known.flaky.extend(flaky.iter().cloned());
+                known.owners.clone_from(owners);
+                known.test_owners.clone_from(test_owners);
+            }
             Event::RunHalted { reason } => {
                 self.halted.get_or_insert_with(|| reason.clone());
             }
@@ -281,6 +291,9 @@ impl Run {
                         splats: Vec::new(),
                     }),
                 }
+            }
+            Event::TestMarkedFlaky { cell, package, test, .. } => {
+                self.package_entry(cell, package).marked_flaky.insert(test_name(test));
             }
             Event::TestOutputMalformed { cell, package, message } => {
                 self.package_entry(cell, package).malformed.push(message.clone());

@@ -43,12 +43,17 @@
 //! within one attempt (`-test.count`) are the worse of the two. A test that passed while the kernel
 //! complained is crashed, and any complaint fails the run.
 //!
+//! A test is *known to be flaky* where the repository lists it or one above it, or where it or one above it says so
+//! itself; a failed parent is where tests below it failed and all of those are. Its failure or time-out stays what it
+//! is, is counted apart too, and fails a run only by its rules. A crash or a lost machine is never excused.
+//!
 //! A selected cell for which nothing was planned is a cell that never ran. A package without tests that
 //! exits 0 is fine, a run without any test is not: it selected nothing.
 
 mod ending;
 mod facts;
 mod fold;
+mod known;
 mod outcome;
 mod report;
 mod timeline;
@@ -69,8 +74,8 @@ use chrono::{DateTime, Utc};
 use crate::event::{Arch, CellId, LogError, LogReader, RunEnd};
 
 pub use facts::{
-    Attempt, Balance, BootFailure, Build, Cell, CellFailure, Image, Loss, MachineFacts, Package, Shard,
-    ShardEnded, Shipped, Splat, TestEnded,
+    Attempt, Balance, BootFailure, Build, Cell, CellFailure, Image, Known, Loss, MachineFacts, Package,
+    Shard, ShardEnded, Shipped, Splat, TestEnded,
 };
 pub(crate) use outcome::is_good;
 pub use outcome::{Counts, Outcome, RESULTS, result_name};
@@ -124,6 +129,10 @@ pub struct Run {
     pub halted: Option<String>,
     /// Whether a flaky test fails it.
     pub flaky_fails: bool,
+    /// Whether the failure of a test that is known to be flaky fails it.
+    pub known_flaky_fails: bool,
+    /// What the repository says of tests before they run, by package.
+    pub known: BTreeMap<String, Known>,
     /// Why it ended, once that is in the log.
     pub ended: Option<RunEnd>,
     /// Whether a plan was made.
@@ -157,6 +166,8 @@ impl Default for Run {
             cancelled_by: None,
             halted: None,
             flaky_fails: false,
+            known_flaky_fails: false,
+            known: BTreeMap::new(),
             ended: None,
             planned: false,
             cell_index: HashMap::new(),

@@ -1,6 +1,6 @@
 //! What it comes to: counts by result, and the exit code.
 
-use super::report::Report;
+use super::report::{Report, TestReport};
 use super::{Build, Run};
 use crate::event::{RunEnd, TestResult};
 
@@ -44,12 +44,26 @@ pub(crate) fn is_good(result: TestResult) -> bool {
 pub struct Counts {
     tests: [u64; RESULTS.len()],
     packages: [u64; RESULTS.len()],
+    known_flaky: [u64; RESULTS.len()],
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, result: TestResult, name: &str) {
-        let by_result = if name.is_empty() { &mut self.packages } else { &mut self.tests };
-        by_result[slot(result)] += 1;
+    pub(super) fn add(&mut self, test: &TestReport<'_>) {
+        let by_result = if test.name.is_empty() { &mut self.packages } else { &mut self.tests };
+        by_result[slot(test.result)] += 1;
+        if test.is_known_failure() || test.known_flaky && test.result == TestResult::Flaky {
+            self.known_flaky[slot(test.result)] += 1;
+        }
+    }
+
+    /// Of the tests with this result, those that are known to be flaky and whose result that explains.
+    pub fn known_flaky(&self, result: TestResult) -> u64 {
+        self.known_flaky[slot(result)]
+    }
+
+    /// Tests that failed or timed out and are known to be flaky.
+    pub fn known_failures(&self) -> u64 {
+        self.known_flaky(TestResult::Fail) + self.known_flaky(TestResult::TimedOut)
     }
 
     /// Tests with this result.
@@ -160,10 +174,11 @@ impl Report<'_> {
             TestResult::Unfinished,
             TestResult::Missing,
         ];
-        if failed.iter().any(|result| self.counts.of(*result) > 0)
+        let excused = |result| if run.known_flaky_fails { 0 } else { self.counts.known_flaky(result) };
+        if failed.iter().any(|result| self.counts.of(*result) > excused(*result))
             || run.cells.iter().any(|cell| !cell.splats.is_empty())
             || run.halted.is_some()
-            || (run.flaky_fails && self.counts.of(TestResult::Flaky) > 0)
+            || (run.flaky_fails && self.counts.of(TestResult::Flaky) > excused(TestResult::Flaky))
         {
             outcome = outcome.max(Outcome::TestsFailed);
         }

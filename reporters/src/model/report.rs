@@ -89,6 +89,10 @@ pub struct TestReport<'r> {
     pub blames_subtest: bool,
     /// Whether it has no result because the run was cancelled.
     pub cancelled: bool,
+    /// Whether it is known to be flaky.
+    pub known_flaky: bool,
+    /// Who owns it.
+    pub owners: &'r [String],
 }
 
 /// The verdict of one attempt.
@@ -106,6 +110,13 @@ pub struct AttemptReport<'r> {
     pub output: Option<&'r OutputRef>,
     /// What the console or the kernel said.
     pub evidence: &'r [String],
+}
+
+impl TestReport<'_> {
+    /// Whether it went wrong in a way that its being known to be flaky explains.
+    pub fn is_known_failure(&self) -> bool {
+        self.known_flaky && matches!(self.result, TestResult::Fail | TestResult::TimedOut)
+    }
 }
 
 impl<'r> Report<'r> {

@@ -372,6 +372,31 @@ pub(crate) mod runs {
         script
     }
 
+    /// Of four failures one is listed, one says so itself, and one is the parent of the first.
+    pub(crate) fn known_flaky() -> Script {
+        let (mut script, cell) = (Script::new(), bookworm());
+        script.plan(std::slice::from_ref(&cell), &[PKG]);
+        script.push(Event::TestsKnown {
+            package: PKG.to_owned(),
+            flaky: vec!["TestSuite/dns".to_owned()],
+            owners: vec!["@net".to_owned()],
+            test_owners: [("TestTCP".to_owned(), vec!["@tcp".to_owned(), "@net".to_owned()])].into(),
+        });
+        script.up(&cell).begin(&cell, PKG, &["TestSuite", "TestTCP"]);
+        script.start(&cell, PKG, "TestSuite").start(&cell, PKG, "TestSuite/dns");
+        script.finish(&cell, PKG, "TestSuite/dns", TestResult::Fail);
+        script.finish(&cell, PKG, "TestSuite", TestResult::Fail).start(&cell, PKG, "TestTCP");
+        script.push(Event::TestMarkedFlaky {
+            cell: cell.clone(),
+            package: PKG.to_owned(),
+            test: "TestTCP".to_owned(),
+            attempt: 1,
+        });
+        script.finish(&cell, PKG, "TestTCP", TestResult::Fail);
+        script.end(&cell, PKG, ShardEnd::Exited, Some(1)).done();
+        script
+    }
+
     pub(crate) fn flaky() -> Script {
         let mut script = Script::new();
         let cell = bookworm();
@@ -408,6 +433,7 @@ pub(crate) mod runs {
             ("build_failure", build_failure()),
             ("cancelled", cancelled()),
             ("flaky", flaky()),
+            ("known_flaky", known_flaky()),
             ("cut", cut()),
         ]
     }

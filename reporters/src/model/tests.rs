@@ -309,7 +309,46 @@ fn a_rule_of_the_run_leaves_not_run_behind_and_no_success() {
 #[test]
 fn a_flaky_test_fails_a_run_that_says_so() {
     let mut script = runs::flaky();
-    script.push(Event::RulesGiven { flaky_fails: true });
+    script.push(Event::RulesGiven { flaky_fails: true, known_flaky_fails: false });
+    assert_eq!(script.run().outcome(), Outcome::TestsFailed);
+}
+
+#[test]
+fn what_is_known_to_be_flaky_is_counted_apart() {
+    let mut script = runs::known_flaky();
+    let results = [("TestSuite", Fail), ("TestSuite/dns", Fail), ("TestTCP", Fail)];
+    expect(&script, &results, Outcome::Passed);
+    let run = script.run();
+    let report = run.report();
+    assert_eq!((report.counts.tests(Fail), report.counts.known_failures()), (3, 3));
+    let owners: Vec<_> = report.tests().map(|(_, _, test)| test.owners.join(" ")).collect();
+    assert_eq!(owners, ["@net", "@net", "@tcp @net"]);
+    // A run may say otherwise.
+    script.push(Event::RulesGiven { flaky_fails: false, known_flaky_fails: true });
+    assert_eq!(script.run().outcome(), Outcome::TestsFailed);
+}
+
+#[test]
+fn a_parent_is_known_only_by_all_that_failed_below_it() {
+    let mut script = runs::known_flaky();
+    let cell = bookworm();
+    script.tests(&cell, PKG, &[("TestSuite/usm", Fail)]);
+    let run = script.run();
+    let known: Vec<_> = run
+        .report()
+        .tests()
+        .filter(|(_, _, test)| test.known_flaky)
+        .map(|(_, _, test)| test.name.to_owned())
+        .collect();
+    assert_eq!(known, ["TestSuite/dns", "TestTCP"]);
+    assert_eq!(run.outcome(), Outcome::TestsFailed);
+}
+
+#[test]
+fn a_crash_is_no_flake() {
+    let mut script = runs::known_flaky();
+    let cell = bookworm();
+    script.start(&cell, PKG, "TestSuite/dns/deep").finish(&cell, PKG, "TestSuite/dns/deep", Crashed);
     assert_eq!(script.run().outcome(), Outcome::TestsFailed);
 }
 

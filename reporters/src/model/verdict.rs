@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::facts::{Attempt, Build, Cell, Package, Shard};
+use super::facts::{Attempt, Build, Cell, Known, Package, Shard};
 use super::outcome::{Counts, is_good};
 use super::report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
 use super::{Run, ending};
@@ -15,7 +15,7 @@ impl Run {
         let cells: Vec<CellReport<'_>> = self.cells.iter().map(|cell| cell_report(self, cell)).collect();
         let mut counts = Counts::default();
         for test in cells.iter().flat_map(|cell| &cell.packages).flat_map(|package| &package.tests) {
-            counts.add(test.result, test.name);
+            counts.add(test);
         }
         Report { run: self, cells, counts }
     }
@@ -23,9 +23,10 @@ impl Run {
     /// The verdict of one test in one cell, that of its subtests left out.
     pub fn test_report<'r>(&'r self, cell: &CellId, package: &str, test: &str) -> Option<TestReport<'r>> {
         let cell = self.cell(cell)?;
-        let package = cell.packages.get(package)?;
+        let (package_name, package) = cell.packages.get_key_value(package)?;
         let (name, attempts) = package.tests.get_key_value(test)?;
-        Judge { run: self, cell, package }.test(name, attempts)
+        let known = self.known.get(package_name);
+        Judge { run: self, cell, package, known }.test(name, attempts)
     }
 
     /// The verdicts of one package in one cell.
@@ -45,7 +46,7 @@ fn cell_report<'r>(run: &'r Run, cell: &'r Cell) -> CellReport<'r> {
         .collect();
     let mut counts = Counts::default();
     for test in packages.iter().flat_map(|package| &package.tests) {
-        counts.add(test.result, test.name);
+        counts.add(test);
     }
     CellReport { cell, trouble, packages, counts }
 }
@@ -90,7 +91,7 @@ fn package_report<'r>(
     name: &'r str,
     package: &'r Package,
 ) -> PackageReport<'r> {
-    let judge = Judge { run, cell, package };
+    let judge = Judge { run, cell, package, known: run.known.get(name) };
     let mut tests: BTreeMap<&'r str, TestReport<'r>> = package
         .tests
         .iter()
@@ -172,10 +173,12 @@ fn severity(result: TestResult) -> u8 {
 }
 
 /// The rules, for one package in one cell.
-struct Judge<'r> {
-    run: &'r Run,
-    cell: &'r Cell,
-    package: &'r Package,
+pub(super) struct Judge<'r> {
+    pub(super) run: &'r Run,
+    pub(super) cell: &'r Cell,
+    pub(super) package: &'r Package,
+    /// What the repository says of its tests.
+    pub(super) known: Option<&'r Known>,
 }
 
 impl<'r> Judge<'r> {
@@ -221,6 +224,8 @@ impl<'r> Judge<'r> {
             attempt: number,
             subtests: 0,
             blames_subtest: false,
+            known_flaky: self.known_flaky(name, verdict.result),
+            owners: self.owners(name),
             cancelled: verdict.result == TestResult::NotRun
                 && (self.run.cancelled()
                     || self.run.halted.is_some()
@@ -378,6 +383,8 @@ impl<'r> Judge<'r> {
             subtests: 0,
             blames_subtest: false,
             cancelled: matches!(ending, Ending::Cancelled(_)),
+            known_flaky: false,
+            owners: self.owners(name),
         }
     }
 }

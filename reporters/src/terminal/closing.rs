@@ -5,12 +5,14 @@ use super::Style;
 use super::lines::{View, indented};
 use super::matrix;
 use super::paint::{Paint, Role, Verb};
+use super::setup::UNSURE;
 use crate::compare::{boundaries, groups};
 use crate::event::{OutputRef, TestResult};
 use crate::mask::Masks;
 use crate::model::{Build, CellReport, OutputScope, PackageReport, RESULTS, Report, TestReport, is_good};
 use crate::output::{OutputSource, head_and_tail};
-use crate::text::{bytes, escape, plural, seconds};
+use crate::text::{bytes, escape, escape_line, plural, seconds};
+use crate::triage::{Finding, boot_cause};
 
 /// Bytes of output a failure gets, and how many failures get any.
 const OUTPUT_CAP: u64 = 6 * 1024;
@@ -216,6 +218,9 @@ impl Closing<'_> {
                 stage => format!("{}: ", escape(stage)),
             };
             text.push_str(&self.paint.line(verb, None, &id, &format!("{stage}{}{phase}", escape(first))));
+            if let Some(finding) = self.boot_cause(cell) {
+                text.push_str(&self.why(&finding));
+            }
             let last = trouble.excerpt.len().saturating_sub(EXCERPT);
             text.push_str(&indented(self.paint, trouble.excerpt[last..].iter()));
         }
@@ -226,14 +231,32 @@ impl Closing<'_> {
         text
     }
 
+    fn boot_cause(&self, cell: &CellReport<'_>) -> Option<Finding> {
+        let boot = cell.trouble.as_ref().is_some_and(|trouble| trouble.stage == "boot");
+        let finding = boot.then(|| boot_cause(self.report.run, cell.cell, self.source)).flatten();
+        finding.filter(|finding| !UNSURE.contains(&finding.cause))
+    }
+
+    /// A cause and what to do about it.
+    fn why(&self, finding: &Finding) -> String {
+        let cause = self.paint.role(Role::Strong, &format!("cause: {}", escape_line(&finding.says)));
+        let advice = self.paint.role(Role::Dim, &format!("advice: {}", escape_line(finding.advice)));
+        format!("{:25}{cause}\n{:25}{advice}\n", "", "")
+    }
+
     fn summary(&self) -> String {
         let (report, run) = (self.report, self.report.run);
         let counts = &report.counts;
         let part = |count: u64, words: &str, role| {
             (count > 0).then(|| self.paint.role(role, &format!("{count} {words}")))
         };
-        let told = |result: &TestResult| part(counts.tests(*result), past(*result), role(*result));
-        let ran: Vec<String> = RESULTS[..7].iter().filter_map(told).collect();
+        let told = |result: &TestResult| {
+            // A flaky test that passed in the end stands once, as that.
+            let apart = if *result == TestResult::Flaky { 0 } else { counts.known_flaky(*result) };
+            part(counts.tests(*result) - apart, past(*result), role(*result))
+        };
+        let mut ran: Vec<String> = RESULTS[..7].iter().filter_map(told).collect();
+        ran.extend(part(counts.known_failures(), "failed as known flaky", Role::Odd));
         let selected = report.cells.iter().filter(|cell| cell.cell.skipped.is_none()).count() as u64;
         let started = report.cells.iter().filter(|cell| cell.cell.started()).count() as u64;
         let cells = match selected == started {

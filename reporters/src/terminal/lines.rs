@@ -160,6 +160,7 @@ impl View<'_> {
             return String::new();
         };
         let report = self.run.test_report(cell, package, test);
+        let known = report.as_ref().filter(|report| report.is_known_failure()).map(Verb::told);
         let (verdict, attempt) = report.map_or((*result, *attempt), |report| (report.result, report.attempt));
         // A retry of what failed before is shown as what it comes to.
         let result = if verdict == TestResult::Flaky { &verdict } else { result };
@@ -182,7 +183,8 @@ impl View<'_> {
             }
             tail.extend(message.as_ref().map(|message| escape(message).into_owned()));
             let tail = if tail.is_empty() { String::new() } else { format!(" ({})", tail.join(", ")) };
-            self.named(Verb::of(*result), Some(*duration_ms), cell, package, test, &tail)
+            let verb = known.unwrap_or(Verb::of(*result));
+            self.named(verb, Some(*duration_ms), cell, package, test, &tail)
         })
     }
 
@@ -202,9 +204,12 @@ impl View<'_> {
     /// The line of a verdict.
     pub(super) fn verdict(&self, cell: &CellId, package: &str, test: &TestReport<'_>) -> String {
         let ms = (test.attempt > 0).then_some(test.duration_ms);
-        let message =
+        let mut tail =
             test.message.as_deref().map(|message| format!(": {}", escape(message))).unwrap_or_default();
-        self.named(Verb::of(test.result), ms, cell, package, test.name, &message)
+        if !test.owners.is_empty() && (!is_good(test.result) || test.result == TestResult::Flaky) {
+            tail.push_str(&format!(" [owner: {}]", escape(&test.owners.join(" "))));
+        }
+        self.named(Verb::told(test), ms, cell, package, test.name, &tail)
     }
 
     fn named(

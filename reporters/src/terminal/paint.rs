@@ -4,6 +4,7 @@ use owo_colors::{OwoColorize, Style as Color};
 
 use super::Style;
 use crate::event::TestResult;
+use crate::model::TestReport;
 use crate::text::seconds;
 
 /// What a piece of text is, which decides its colour.
@@ -65,6 +66,11 @@ impl Verb {
             TestResult::NotRun => Verb::bad("NOT-RUN"),
             TestResult::Missing => Verb::bad("MISSING"),
         }
+    }
+
+    /// The verb of a verdict.
+    pub(super) fn told(test: &TestReport<'_>) -> Verb {
+        if test.is_known_failure() { Verb::odd("KNOWN FLAKY") } else { Verb::of(test.result) }
     }
 }
 

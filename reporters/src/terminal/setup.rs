@@ -4,7 +4,12 @@ use super::Verbosity;
 use super::lines::View;
 use super::paint::{Role, Verb};
 use crate::event::{CellId, Event, LossEvidence, PreparedStep};
+use crate::output::NoOutput;
 use crate::text::{bytes, escape, plural};
+use crate::triage::boot_cause;
+
+/// Causes that say no more than the message of the failure does.
+pub(super) const UNSURE: [&str; 4] = ["hang", "slow", "no-output", "unknown"];
 
 impl View<'_> {
     pub(super) fn machine(&self, event: &Event, elapsed_ms: u64) -> String {
@@ -109,6 +114,9 @@ impl View<'_> {
                     .map_or("it never began".to_owned(), |phase| format!("it reached {}", phase.as_str()));
                 let text = format!("{} ({phase})", escape(message));
                 let mut text = self.paint.line(Verb::bad("BOOT FAIL"), *duration_ms, &self.cell(cell), &text);
+                if let Some(cause) = self.cause_so_far(cell) {
+                    text.push_str(&self.indented(std::iter::once(format!("cause: {cause}"))));
+                }
                 text.push_str(&self.indented(excerpt.iter().rev().take(3).rev()));
                 text
             }
@@ -127,6 +135,12 @@ impl View<'_> {
             }
             event => self.failed(event),
         }
+    }
+
+    /// What the lines that the event carries show; the closing has read the whole console.
+    fn cause_so_far(&self, cell: &CellId) -> Option<String> {
+        let finding = boot_cause(self.run, self.run.cell(cell)?, &NoOutput)?;
+        (!UNSURE.contains(&finding.cause)).then_some(finding.says)
     }
 
     fn failed(&self, event: &Event) -> String {

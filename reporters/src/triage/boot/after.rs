@@ -118,7 +118,9 @@ fn candidate(life: &Life, facts: &Facts, complaint: &Complaint) -> Option<Candid
         // Before it is up, any step further shows that it was only slow.
         _ => life.last(Milestone::Kernel) > complaint.seq && !is_up_before(life, complaint.seq),
     };
-    if went_on || facts.ended == Ended::Ready && facts.emulated() && is_stall(complaint.splat.kind) {
+    // An emulated machine that is up was only slow; a program that is stuck stays so.
+    let only_slow = is_stall(complaint.splat.kind) && complaint.splat.kind != Kind::HungTask;
+    if went_on || facts.ended == Ended::Ready && facts.emulated() && only_slow {
         return None;
     }
     let lines = complaint.places.iter().zip(&complaint.splat.lines);

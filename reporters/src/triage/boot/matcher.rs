@@ -5,8 +5,10 @@ use std::sync::OnceLock;
 use aho_corasick::automaton::{Automaton, OverlappingState};
 use aho_corasick::dfa::DFA;
 use aho_corasick::{Anchored, Input};
+use memchr::memmem::Finder;
 
 use super::rule::{At, From, Milestone, Rule};
+use super::sieve::Sieve;
 use super::{FAMILIES, seen};
 use crate::triage::prefix;
 use crate::triage::splat;
@@ -30,9 +32,19 @@ pub(super) enum Sign {
 #[derive(Debug)]
 pub(super) struct Matcher {
     automaton: DFA,
+    sieve: Sieve,
     /// For each pattern of the automaton: which words, where.
     signs: Vec<(Sign, At)>,
     rules: Vec<&'static Rule>,
+    /// For each rule what else it asks of a line.
+    asks: Vec<Asks>,
+}
+
+/// The words beside a rule's own, made ready to be looked for.
+#[derive(Debug)]
+struct Asks {
+    with: Vec<Finder<'static>>,
+    without: Vec<Finder<'static>>,
 }
 
 /// The matcher of all rules, made once.
@@ -44,7 +56,7 @@ pub(super) fn matcher() -> &'static Matcher {
 impl Matcher {
     fn new() -> Matcher {
         let rules: Vec<&Rule> = FAMILIES.iter().flat_map(|family| family.iter()).collect();
-        let mut words: Vec<&str> = Vec::new();
+        let mut words: Vec<&'static str> = Vec::new();
         let mut signs = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             for word in rule.words {
@@ -64,7 +76,11 @@ impl Matcher {
         }
         #[expect(clippy::expect_used, reason = "the words are constants, and every test makes them")]
         let automaton = DFA::new(&words).expect("a few thousand bytes of words");
-        Matcher { automaton, signs, rules }
+        let finders = |words: &'static [&'static str]| words.iter().map(Finder::new).collect();
+        let asks = rules.iter().map(|rule| Asks { with: finders(rule.with), without: finders(rule.without) });
+        let asks = asks.collect();
+        let sieve = Sieve::new(&words);
+        Matcher { automaton, sieve, signs, rules, asks }
     }
 
     pub(super) fn rules(&self) -> &[&'static Rule] {
@@ -88,6 +104,9 @@ impl Matcher {
     }
 
     fn search(&self, line: &[u8], from: From, each: &mut impl FnMut(Sign)) {
+        if !self.sieve.holds(line) {
+            return;
+        }
         let input = Input::new(line).anchored(Anchored::No);
         let mut state = OverlappingState::start();
         let mut message = None;
@@ -103,7 +122,7 @@ impl Matcher {
                 continue;
             }
             match sign {
-                Sign::Rule(index, _) if !self.rules[index].fits(line, from) => {}
+                Sign::Rule(index, _) if self.rules[index].from != from || !self.asks[index].fit(line) => {}
                 Sign::Rule(index, _) => each(Sign::Rule(index, found.start())),
                 _ if from == From::Console => each(sign),
                 _ => {}
@@ -112,13 +131,11 @@ impl Matcher {
     }
 }
 
-impl Rule {
+impl Asks {
     /// What beside its words a rule asks of a line.
-    fn fits(&self, line: &[u8], from: From) -> bool {
-        let has = |word: &&str| memchr::memmem::find(line, word.as_bytes()).is_some();
-        self.from == from
-            && (self.with.is_empty() || self.with.iter().any(has))
-            && !self.without.iter().any(has)
+    fn fit(&self, line: &[u8]) -> bool {
+        let has = |word: &Finder<'_>| word.find(line).is_some();
+        (self.with.is_empty() || self.with.iter().any(has)) && !self.without.iter().any(has)
     }
 }
 

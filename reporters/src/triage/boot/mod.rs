@@ -9,6 +9,8 @@
 //! the words that a program really prints, in the file of its family, with a test from another distribution.
 
 mod after;
+#[cfg(test)]
+mod elsewhere;
 mod facts;
 mod firmware;
 mod host;
@@ -21,6 +23,7 @@ mod panic;
 mod ready;
 mod rule;
 mod seen;
+mod sieve;
 mod slow;
 mod sshd;
 mod storage;

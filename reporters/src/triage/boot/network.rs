@@ -44,6 +44,18 @@ const fn before_ssh(cause: &'static Cause, rank: u16, words: &'static [&'static 
 }
 
 pub(super) const RULES: &[Rule] = &[
+    // dracut with a root on the network: the shell that it opens then is not the cause.
+    before_ssh(
+        &NO_CARRIER,
+        731,
+        &["Warning: No carrier detected on interface ", "Warning: Link didn't come up"],
+    ),
+    before_ssh(
+        &NO_LEASE,
+        730,
+        &["Warning: dhcp for interface ", "Warning: dhcp failed", "DHCPv4 failed for interface"],
+    )
+    .with(&["failed"]),
     before_ssh(
         &ADDRESS_TAKEN,
         650,
