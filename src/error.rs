@@ -22,6 +22,8 @@ pub enum Kind {
     Build,
     /// A cell cannot run: image, boot, capacity, host.
     Infrastructure,
+    /// What a CI server was asked for is not to be had.
+    Ci,
     /// A remote machine was asked for and no provider takes it.
     Remote,
     /// A signal stopped it.
@@ -37,6 +39,7 @@ impl Kind {
             Kind::NothingSelected => 4,
             Kind::Build => 101,
             Kind::Infrastructure => 102,
+            Kind::Ci => 103,
             Kind::Remote => 104,
             Kind::Interrupted => 130,
         }

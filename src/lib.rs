@@ -6,6 +6,8 @@
 //! shipped, packages run, and each line of output becomes a fact ([`run`]); facts become the record
 //! ([`record`]) and the reports (the crate `kmt-reporters`); the model of the run decides the exit code.
 //!
+//! What went wrong in a pipeline or a run is found out by [`triage`].
+//!
 //! Everything outside is reached through doors ([`external`]); [`world`] alone says which.
 
 pub mod artifact;
@@ -23,6 +25,7 @@ pub mod record;
 pub mod run;
 pub mod settings;
 pub mod stack;
+pub mod triage;
 pub mod world;
 
 use std::io::{IsTerminal as _, Write as _};

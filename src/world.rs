@@ -9,6 +9,8 @@ use crate::external::builder::command::Commands;
 use crate::external::builder::fake::FakeBuilder;
 use crate::external::builder::go::Go;
 use crate::external::builder::prebuilt::Prebuilt;
+use crate::external::ci::Ci;
+use crate::external::ci::gitlab::Gitlab;
 use crate::external::debian::{DebianHost, DebianTools, FakeDebian, Trouble};
 use crate::external::host::Host;
 use crate::external::host::fake::FakeHost;
@@ -21,6 +23,7 @@ use crate::external::transport::Transport;
 use crate::external::transport::fake::FakeTransport;
 use crate::external::transport::ssh::Ssh;
 use crate::machine::Deadlines;
+use crate::settings::ci::Access;
 use crate::settings::{BuilderKind, Settings};
 
 /// The doors, open.
@@ -41,6 +44,14 @@ pub struct World {
     pub host: Arc<dyn Host>,
     /// How long things may take in it.
     pub deadlines: Deadlines,
+}
+
+/// The door to a CI server. Scripted worlds use it too: their server is a stand-in on loopback.
+///
+/// # Errors
+/// The address or the token is none.
+pub fn ci(access: &Access) -> crate::external::Result<Arc<dyn Ci>> {
+    Ok(Arc::new(Gitlab::new(access)?))
 }
 
 impl World {

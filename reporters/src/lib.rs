@@ -10,6 +10,7 @@
 
 pub mod compare;
 pub mod event;
+pub mod explain;
 pub mod html;
 pub mod json;
 pub mod junit;

@@ -28,14 +28,12 @@ fn file(request: &BuildRequest, cache: &Path) -> PathBuf {
     cache.join("last").join(format!("{}.json", hex::encode(Sha256::digest(format!("{all:?}")))))
 }
 
-/// Notes what a request became.
+/// Notes what a request became. Half a note is as good as none, so it is written where it stays.
 pub(super) fn keep(request: &BuildRequest, set: &ArtifactSet, cache: &Path) -> io::Result<()> {
     let file = file(request, cache);
     fs::create_dir_all(file.parent().unwrap_or(cache))?;
     let note = Note { edition: EDITION.to_owned(), built: SystemTime::now(), set: set.clone() };
-    let new = file.with_extension(format!("new-{}", uuid::Uuid::new_v4().simple()));
-    fs::write(&new, serde_json::to_vec(&note)?)?;
-    fs::rename(new, file)
+    fs::write(file, serde_json::to_vec(&note)?)
 }
 
 /// What the same request, perhaps for other packages, became the last time, and how long ago that was. Only those of

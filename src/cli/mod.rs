@@ -3,8 +3,10 @@
 //! Owns names, help texts and old spellings. What a value means is for `settings` and `matrix`. To add a
 //! subcommand: a variant of [`Command`], its file in `commands/`.
 
+mod ci;
 pub mod former;
 mod lifecycle;
+mod pipeline;
 mod reach;
 pub mod report;
 mod rules;
@@ -16,7 +18,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmt_reporters::event::Arch;
 
 use crate::matrix::file::Where;
+pub use ci::{Ci, Emit, Retry, Wait};
 pub use lifecycle::{Configure, Launch, Lifecycle, Network, Target};
+pub use pipeline::FromPipeline;
 pub use reach::{Place, Reach};
 pub use rules::Rules;
 
@@ -39,7 +43,7 @@ pub struct Cli {
 
 const AFTER: &str = "\
 Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 5 others outstanding · 100 tests failed · 101 build failed
-            102 a cell never ran or was lost · 104 no remote provider · 130 interrupted";
+            102 a cell never ran or was lost · 103 no CI data · 104 no remote provider · 130 interrupted";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -59,6 +63,12 @@ pub enum Command {
     /// Tell a recorded run again, compare two, or make one a file to take elsewhere.
     #[command(visible_alias = "show-last-test-results")]
     Report(report::Report),
+    /// Say why a pipeline, a run or a folder of artifacts is red.
+    #[command(visible_alias = "explain-ci-failure")]
+    Explain(Explain),
+    /// For CI: print a child pipeline, wait for a setup job, run again what failed.
+    #[command(subcommand)]
+    Ci(Ci),
     /// List every machine that could be asked for.
     Ls(Ls),
     /// Look after the machines that outlive a run.
@@ -149,6 +159,14 @@ pub struct Selection {
     #[arg(long, value_name = "NAME")]
     pub stack: Option<String>,
 
+    /// What failed in CI, instead of a matrix.
+    #[command(flatten)]
+    pub pipeline: FromPipeline,
+
+    /// Cells that were found elsewhere, such as in a pipeline; never typed.
+    #[arg(skip)]
+    pub written: Option<Written>,
+
     /// Only what did not pass in an earlier run; never typed.
     #[arg(skip)]
     pub again: Option<crate::plan::Again>,
@@ -161,8 +179,29 @@ pub struct Selection {
 impl Selection {
     /// Whether a file says which machines there are.
     pub fn has_file(&self) -> bool {
-        self.matrix.is_some() || self.vmsets.is_some()
+        self.matrix.is_some() || self.vmsets.is_some() || self.written.is_some()
     }
+}
+
+/// Cells that were found elsewhere than in a file.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// The cells.
+    pub cells: Vec<crate::matrix::Cell>,
+    /// Sentences about where they come from.
+    pub notices: Vec<String>,
+    /// What becomes of cells for which no machine is to be had.
+    pub homeless: Homeless,
+}
+
+/// What becomes of cells that want a machine nobody provides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Homeless {
+    /// Nothing is started.
+    #[default]
+    Refused,
+    /// They are recorded as not run.
+    NotRun,
 }
 
 /// Arguments of `run`.
@@ -328,6 +367,47 @@ pub struct Plan {
     /// A table, or JSON (schema 1).
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args, Default)]
+pub struct Explain {
+    /// Number or address of a pipeline, run directory or id, or folder of downloaded artifacts; without it the newest
+    /// pipeline of the branch.
+    ///
+    /// Server, project and token come from KMT_GITLAB_URL, KMT_GITLAB_PROJECT and KMT_GITLAB_TOKEN, else from GITLAB_*,
+    /// from what a CI job is given (CI_*), from `[gitlab]` in kmt.toml, from glab, from the git remote.
+    #[arg(value_name = "PIPELINE|RUN|FOLDER")]
+    pub subject: Option<String>,
+
+    /// The same as PIPELINE.
+    #[arg(long, value_name = "ID", conflicts_with = "subject", hide = true)]
+    pub pipeline: Option<String>,
+
+    /// For people, for a merge request, one page for a browser, or JSON (schema 1).
+    ///
+    /// JSON: `subject`, `groups` (by component and test set: `jobs`, `tests`, `boundary`), `machines`, `causes`, `others`,
+    /// `notices`, `reproduce`, `cost`.
+    #[arg(long, value_enum, default_value_t = ExplainFormat::Human, value_name = "FORMAT")]
+    pub format: ExplainFormat,
+
+    /// Write it to this file instead.
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+}
+
+/// A form of an explanation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ExplainFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For a merge request.
+    Markdown,
+    /// One page for a browser.
+    Html,
+    /// JSON with a schema number.
+    Json,
 }
 
 /// Arguments of `ls`.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use kmt_reporters::event::CellId;
+
 use super::preflight::variable;
 use super::source::Source;
 use crate::cli;
@@ -83,6 +85,9 @@ fn narrow_again(tests: &mut Tests, args: &cli::Run, plan: &Plan) -> Result<()> {
     let Some(again) = &args.selection.again else { return Ok(()) };
     for (cell, shards) in &plan.cells {
         for package in plan.names(shards) {
+            if let Some(pattern) = again.pattern(cell, package) {
+                by_pattern(tests, cell, package, pattern)?;
+            }
             let Some(names) = again.tests(cell, package) else { continue };
             let mut filters = tests.filters.of(cell, package).clone();
             let only = filters.run.only(names.iter().map(String::as_str));
@@ -90,6 +95,20 @@ fn narrow_again(tests: &mut Tests, args: &cli::Run, plan: &Plan) -> Result<()> {
             tests.filters.special.insert((cell.clone(), package.to_owned()), filters);
         }
     }
+    Ok(())
+}
+
+/// Where CI says which tests run: they do, and nobody else says it.
+fn by_pattern(tests: &mut Tests, cell: &CellId, package: &str, pattern: &str) -> Result<()> {
+    let mut filters = tests.filters.of(cell, package).clone();
+    if !filters.run.as_str().is_empty() {
+        return Err(Failure::usage(format!(
+            "`--run` and what failed in CI both choose tests of `{package}`"
+        ))
+        .hint("`--test REGEXP` chooses among the tests that failed"));
+    }
+    filters.run = Filter::parse(pattern).map_err(|error| Failure::usage(error.to_string()))?;
+    tests.filters.special.insert((cell.clone(), package.to_owned()), filters);
     Ok(())
 }
 

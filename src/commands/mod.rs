@@ -5,10 +5,14 @@
 
 mod build;
 mod chosen;
+mod ci;
 mod clean;
 mod config;
 mod doctor;
+mod explain;
+mod from_ci;
 mod images;
+mod in_job;
 mod init;
 mod jobs;
 mod lifecycle;
@@ -46,12 +50,28 @@ pub type Open<'a> = &'a (dyn Fn(&Settings) -> World + Sync);
 pub async fn dispatch(cli: Cli, open: Open<'_>) -> Result<u8> {
     let wishes = Wishes { folder: cli.folder.clone(), profile: cli.profile.clone(), matrix_root: None };
     match cli.command {
-        Command::Run(args) if args.dry_run => plan::plan(&args.selection, args.format, wishes, open).await,
-        Command::Plan(args) => plan::plan(&args.selection, args.format, wishes, open).await,
-        Command::Run(args) => run::run(&args, wishes, open).await,
+        Command::Run(mut args) => {
+            from_ci::fill(&mut args.selection, &wishes, open).await?;
+            if let Some(written) = args.selection.written.as_mut().filter(|_| args.skip_unavailable) {
+                written.homeless = cli::Homeless::NotRun;
+            }
+            if args.dry_run {
+                return plan::plan(&args.selection, args.format, wishes, open).await;
+            }
+            run::run(&args, wishes, open).await
+        }
+        Command::Plan(mut args) => {
+            from_ci::fill(&mut args.selection, &wishes, open).await?;
+            plan::plan(&args.selection, args.format, wishes, open).await
+        }
         Command::Rerun(args) => rerun::rerun(&args, wishes, open).await,
-        Command::Build(args) => build::build(&args, wishes, open).await,
+        Command::Build(mut args) => {
+            from_ci::fill(&mut args.selection, &wishes, open).await?;
+            build::build(&args, wishes, open).await
+        }
+        Command::Ci(command) => ci::ci(command, wishes, open).await,
         Command::Report(args) => report::report(&args),
+        Command::Explain(args) => explain::explain(&args, &wishes).await,
         Command::Ls(args) => ls::ls(&args, &wishes, open),
         Command::Stack(command) => stack::stack(&command, wishes, open).await,
         Command::Images(command) => images::images(&command, &wishes, open).await,

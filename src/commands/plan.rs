@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::external::builder::Unit;
 use crate::image::{Availability, ImageStore};
 use crate::matrix::spec::Recipe;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, cost};
 use crate::record::history;
 use crate::settings::Wishes;
 use crate::stack::Stack;
@@ -37,7 +37,8 @@ struct Work {
 /// Shows the plan. JSON has `schema` 1 and keeps its fields: `cells` (each with `id`, `distro`, `distro_version`,
 /// `recipe`, `arch`, `location`, `kernel`, `vcpu`, `memory_mib`, `machine`: boot, reuse or remote, `image`: present,
 /// buildable, elsewhere or unavailable, `packages` in the order they run, `expected_ms`), `packages`, `test_sets` by
-/// name, `shards`, `build`, `images`, `predicted_ms`, `bytes_to_fetch`, `cost`.
+/// name, `shards`, `build`, `images`, `predicted_ms`, `bytes_to_fetch`, `cost` (`hosts`, `usd_per_hour`, `usd` as predicted,
+/// `priced`; `null` where nothing is remote).
 /// What is not known is `null`.
 ///
 /// # Errors
@@ -219,7 +220,7 @@ fn json(
             "unavailable": images.unavailable,
         },
         "bytes_to_fetch": if images.to_fetch == 0 { 0.into() } else { Value::Null },
-        "cost": Value::Null,
+        "cost": cost_json(rows, predicted),
         "notices": notices,
     })
 }
@@ -268,8 +269,31 @@ fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Durat
             None => writeln!(text, "no prediction: some of it never ran here"),
         };
     }
-    if count("remote") > 0 {
-        let _ = writeln!(text, "cost of remote hosts: unknown, no provider is configured");
+    text + &cost_line(rows, predicted).unwrap_or_default()
+}
+
+fn cost_json(rows: &[Row<'_>], predicted: Option<Duration>) -> Value {
+    let hosts = cost::hosts(rows.iter().map(|row| row.cell));
+    if hosts.is_empty() {
+        return Value::Null;
     }
-    text
+    let host = |host: &cost::HostKind| json!({ "arch": host.arch, "instance_type": host.instance_type, "usd_per_hour": host.usd_per_hour });
+    json!({
+        "hosts": hosts.iter().map(host).collect::<Vec<_>>(),
+        "usd_per_hour": cost::usd_per_hour(&hosts),
+        "usd": predicted.map(|time| cost::usd(&hosts, time)),
+        "priced": cost::PRICED,
+    })
+}
+
+fn cost_line(rows: &[Row<'_>], predicted: Option<Duration>) -> Option<String> {
+    let hosts = cost::hosts(rows.iter().map(|row| row.cell));
+    let names =
+        hosts.iter().map(|host| format!("{} ({})", host.instance_type, host.arch)).collect::<Vec<_>>();
+    let whole =
+        predicted.map_or(String::new(), |time| format!(", {:.2} USD in all", cost::usd(&hosts, time)));
+    let hourly = cost::usd_per_hour(&hosts);
+    let line =
+        format!("remote hosts: {}: {hourly:.2} USD an hour{whole} ({})\n", names.join(", "), cost::PRICED);
+    (!hosts.is_empty()).then_some(line)
 }

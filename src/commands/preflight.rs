@@ -18,6 +18,7 @@ use crate::image::{Availability, ImageRequest, ImageStore};
 use crate::known::Known;
 use crate::machine;
 use crate::matrix::Cell;
+use crate::plan::Partition;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
 use crate::run::lane::Allowed;
@@ -83,7 +84,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
         count: args.count,
         limits: BTreeMap::new(),
         machines: args.vms_per_cell,
-        partition: args.partition,
+        partition: partition(args, source)?,
         durations: crate::record::history::durations(&source.settings.home.runs()),
         stress: args.stress,
         rules: args.rules.over(source.settings.rules()),
@@ -110,6 +111,18 @@ fn known(args: &cli::Run, source: &Source) -> Result<Known> {
         named(&args.rules.flakes, &config.flakes).as_deref(),
         named(&args.rules.codeowners, &config.codeowners).as_deref(),
     )
+}
+
+/// The part that was asked for; in a CI job of several, its own.
+fn partition(args: &cli::Run, source: &Source) -> Result<Option<Partition>> {
+    let node = source.settings.job()?.and_then(|job| job.node);
+    match (args.partition, node) {
+        (None, Some((index, total))) => {
+            let part = format!("slice:{index}/{total}").parse().map_err(Failure::usage)?;
+            Ok(Some(part))
+        }
+        (asked, _) => Ok(asked),
+    }
 }
 
 /// Only Go's binaries know Go's filters.
@@ -311,6 +324,11 @@ pub(super) fn images(args: &cli::Run, source: &Source, images: &ImageStore) -> R
     let mut cells = Cells { runnable: Vec::new(), unavailable: Vec::new() };
     let mut hints = Vec::new();
     for (cell, request) in &source.cells {
+        if cell.id.location == kmt_reporters::event::Location::Remote {
+            let why = "no provider of remote machines is configured".to_owned();
+            cells.unavailable.push((cell.clone(), why));
+            continue;
+        }
         match images.available(request) {
             Availability::Present | Availability::Buildable => {
                 cells.runnable.push((cell.clone(), request.clone()))

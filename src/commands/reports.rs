@@ -11,10 +11,12 @@ use kmt_reporters::terminal::{LiveBoard, Style, Terminal, Verbosity};
 use kmt_reporters::{Masks, RunDirectory, html, json};
 use tokio::sync::watch;
 
+use super::in_job::{self, Folded};
 use super::reproduce::{self, quoted};
 use crate::cli::{self, Format};
 use crate::error::{Color, Failure, Kind, Result};
 use crate::record::{Record, Show};
+use crate::settings::job::Job;
 
 /// How long an orderly end may take after a signal before reports are written as things stand.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -47,16 +49,21 @@ impl Show for Lines {
 }
 
 /// Whoever shows the facts of the run that is recorded in `folder`.
-pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path) -> Box<dyn Show> {
+pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path, job: Option<&Job>) -> Box<dyn Show> {
     super::rerun::note(folder, &args.selection);
     if args.format == Format::Json {
         return Box::new(Lines);
     }
     let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
     let terminal = terminal(verbosity, folder).with_masks(masks.clone());
-    let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+    let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() && job.is_none();
     let style = style_of(std::io::stderr().is_terminal());
-    Box::new(Human(if live { terminal.with_board(LiveBoard::on_stderr(style)) } else { terminal }))
+    let human =
+        Box::new(Human(if live { terminal.with_board(LiveBoard::on_stderr(style)) } else { terminal }));
+    match job.filter(|job| job.sections) {
+        Some(_) => Box::new(Folded::new(human)),
+        None => human,
+    }
 }
 
 /// Lines for people on standard error, as facts come; files that they name lie in `folder`.
@@ -101,6 +108,8 @@ pub(super) struct Reports<'a> {
     pub(super) junit: &'a [(Flavour, PathBuf)],
     /// What must not show.
     pub(super) masks: &'a Masks,
+    /// The CI job that this is.
+    pub(super) job: Option<&'a Job>,
 }
 
 impl Reports<'_> {
@@ -151,6 +160,8 @@ impl Reports<'_> {
                 failed = Some(error.to_string());
             }
         });
+        let left = self.job.map_or(Ok(()), |job| in_job::leave(job, folder));
+        let failed = failed.or_else(|| left.err().map(|failure| failure.message));
         match failed.or_else(|| self.record.log_failure()) {
             Some(why) => Err(Failure::new(Kind::Internal, "a report is not complete")
                 .caused_by(why)

@@ -8,9 +8,10 @@ use clap::Parser as _;
 use kmt_reporters::event::{CellId, TestResult};
 use kmt_reporters::model::{Report, Run};
 
-use super::{Open, run, say};
-use crate::cli::{self, Cli, Command};
+use super::{Open, run, say, source};
+use crate::cli::{self, Cli, Command, Written};
 use crate::error::{Failure, Kind, Result};
+use crate::matrix::{DEFAULT_MEMORY_MIB, DEFAULT_VCPU, Extras};
 use crate::plan::Again;
 use crate::settings::{Home, Wishes};
 
@@ -44,6 +45,10 @@ pub(super) async fn rerun(args: &cli::Rerun, wishes: Wishes, open: Open<'_>) -> 
     let Command::Run(mut old) = cli.command else {
         return Err(Failure::usage(format!("run `{name}` was not made by `kmt-run run`")));
     };
+    // Where cells came from CI, they are those that were recorded: nothing is asked for again.
+    if old.selection.pipeline.from_ci_pipeline.is_some() {
+        old.selection.written = Some(written(&again)?);
+    }
     old.rules = args.rules.clone();
     old.selection.again = Some(again);
     old.selection.again_of = Some(folder);
@@ -52,6 +57,17 @@ pub(super) async fn rerun(args: &cli::Rerun, wishes: Wishes, open: Open<'_>) -> 
         Wishes { folder: wishes.folder.or(cli.folder), profile: wishes.profile.or(cli.profile), ..wishes };
     let code = run::run(&old, wishes, open).await?;
     Ok(if code == 0 && !outstanding.is_empty() { 5 } else { code })
+}
+
+/// The cells in which something runs again.
+fn written(again: &Again) -> Result<Written> {
+    let catalogue = source::catalogue()?;
+    let cell = |id: &CellId| {
+        let size = id.size.unwrap_or((DEFAULT_VCPU, DEFAULT_MEMORY_MIB));
+        source::cell_of(&catalogue, id, size, &Extras::default())
+    };
+    let cells = again.cells().into_iter().filter_map(cell).collect();
+    Ok(Written { cells, ..Written::default() })
 }
 
 /// Whether a cell is meant by its id, or a glob for it.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, chosen, machines, preflight, reports, signals};
+use super::{Open, chosen, in_job, machines, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
@@ -37,8 +37,7 @@ use crate::world::World;
 pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Result<u8> {
     let mut source = source::resolve(&args.selection, wishes).await?;
     let world = open(&source.settings);
-    let mut tests = preflight::tests(args, &source)?;
-    let junit = preflight::junit(args, &source)?;
+    let (mut tests, junit) = (preflight::tests(args, &source)?, preflight::junit(args, &source)?);
     let builder = world.builder(source.component.builder);
     let jobs = jobs::wanted(args, builder.as_ref(), &source);
     let (jobs, host) = tokio::try_join!(jobs, preflight::host(&source.settings, &world))?;
@@ -49,9 +48,10 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let cells = preflight::images(args, &source, &images)?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
-    let masks = preflight::masks(args);
-    let show = |folder: &Path| reports::show(args, &masks, folder);
+    let (masks, job) = (preflight::masks(args), source.settings.job()?);
+    let show = |folder: &Path| reports::show(args, &masks, folder, job.as_ref());
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
+    job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;
     let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
     begin(&record, &source, &host, &plan, &cells, &tests.known);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
@@ -84,7 +84,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         stop: stop.clone(),
     };
     let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
-    let reports = reports::Reports { record: &record, junit: &junit, masks: &masks };
+    let reports = reports::Reports { record: &record, junit: &junit, masks: &masks, job: job.as_ref() };
     let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
     reports.at_the_latest(working, cancelled.clone()).await;
     if args.throw_away {

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use kmt_reporters::event::{Arch, CellId, Location};
 
-use crate::cli::Selection;
+use crate::cli::{Homeless, Selection};
 use crate::error::{Failure, Kind, Result};
 use crate::image::ImageRequest;
 use crate::matrix::select::{Expression, Flags};
 use crate::matrix::vmsets::VmSets;
-use crate::matrix::{Catalogue, Cell, Complaint, ExtraDisk, Extras, MatrixFile, TestSet, sets, spec};
+use crate::matrix::{
+    Catalogue, Cell, Complaint, DEFAULT_MEMORY_MIB, DEFAULT_VCPU, ExtraDisk, Extras, MatrixFile, TestSet,
+    sets, spec,
+};
 use crate::settings::file::longest_match;
+use crate::settings::job::Job;
 use crate::settings::{Component, Settings, Wishes};
 use crate::stack::{self, MachineSpec, Stack, StackSpec};
 
@@ -52,7 +56,20 @@ pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Sou
     if source.cells.is_empty() {
         return Err(nothing_selected(selection, &source.stack));
     }
-    refuse_remote(&source.cells)?;
+    match &selection.written {
+        Some(written) if written.homeless == Homeless::NotRun => {}
+        Some(_) => refuse_remote(&source.cells).map_err(|failure| {
+            let from = &selection.pipeline;
+            match from.use_local_if_possible {
+                true => failure.hint("`--skip-unavailable` runs the others; `--job` chooses among them"),
+                false if from.from_ci_pipeline.is_some() => {
+                    failure.hint("`--use-local-if-possible` puts here what this machine can run")
+                }
+                false => failure,
+            }
+        })?,
+        None => refuse_remote(&source.cells)?,
+    }
     Ok(source)
 }
 
@@ -166,7 +183,12 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
     };
     let catalogue = catalogue()?;
     let (mut cells, mut notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
-    notices.extend(unknown_sets(&cells, &matrix));
+    if let Some(job) = settings.job()? {
+        sized(&mut cells, &job);
+    }
+    if selection.written.is_none() {
+        notices.extend(unknown_sets(&cells, &matrix));
+    }
     let choice = choice(selection, &catalogue)?;
     cells.retain(|cell| choice.in_cell(cell).is_some());
     let cells = cells
@@ -174,6 +196,16 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
         .map(|cell| image_of(&cell, &catalogue).map(|image| (cell, image)))
         .collect::<Result<Vec<_>>>()?;
     Ok(Places { settings, matrix, stack, cells, choice, notices })
+}
+
+/// Gives cells the size that a CI job says, where it says one.
+fn sized(cells: &mut [Cell], job: &Job) {
+    for cell in cells.iter_mut().filter(|_| job.vcpu.is_some() || job.memory_mib.is_some()) {
+        cell.vcpu = job.vcpu.unwrap_or(cell.vcpu);
+        cell.memory_mib = job.memory_mib.unwrap_or(cell.memory_mib);
+        let size = (cell.vcpu, cell.memory_mib);
+        cell.id.size = (size != (DEFAULT_VCPU, DEFAULT_MEMORY_MIB)).then_some(size);
+    }
 }
 
 /// What the selection flags leave of it.
@@ -262,9 +294,14 @@ fn cells(
         }
     }
     let mut cells = Vec::new();
-    let written = match &selection.vmsets {
-        Some(path) => read_vmsets(path)?.expand(catalogue, host)?,
-        None => matrix.expand(catalogue, host)?,
+    let written = match (&selection.written, &selection.vmsets) {
+        (Some(written), _) => {
+            notices.extend(written.notices.iter().cloned());
+            cells.extend(written.cells.iter().cloned());
+            Vec::new()
+        }
+        (None, Some(path)) => read_vmsets(path)?.expand(catalogue, host)?,
+        (None, None) => matrix.expand(catalogue, host)?,
     };
     for resolved in written {
         notices.extend(resolved.notices);

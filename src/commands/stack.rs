@@ -27,7 +27,7 @@ pub(super) async fn stack(command: &cli::Stack, wishes: Wishes, open: Open<'_>) 
         cli::Stack::List { format } => list(settings, &world, *format).await,
         cli::Stack::Destroy { target, all, yes } => destroy(settings, &world, target, *all, *yes).await,
         cli::Stack::Lifecycle(command) => {
-            super::lifecycle::lifecycle(command, settings, &world, wishes).await
+            super::lifecycle::lifecycle(command, settings, &world, wishes, open).await
         }
         cli::Stack::Gc => gc(settings, &world).await,
         cli::Stack::Reach(command) => super::reach::reach(command, settings, &world).await,

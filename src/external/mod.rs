@@ -4,6 +4,7 @@
 //! the trait in `mod.rs`, the real adapter and `fake.rs` beside it; `world.rs` alone names the adapter.
 
 pub mod builder;
+pub mod ci;
 pub mod debian;
 pub mod host;
 pub mod hypervisor;

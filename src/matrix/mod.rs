@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod file;
+pub mod pipeline;
 mod place;
 pub mod select;
 pub mod sets;

@@ -4,6 +4,8 @@
 //! `run` works through it and `plan` shows it, so the two cannot disagree.
 
 mod again;
+pub mod child;
+pub mod cost;
 mod order;
 mod partition;
 mod split;

@@ -34,6 +34,10 @@ pub struct Config {
     /// Profiles by name.
     #[serde(default)]
     pub profile: BTreeMap<String, Profile>,
+    /// Where pipelines are, and what their jobs are called.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Value")]
+    pub gitlab: super::gitlab::GitlabSection,
 }
 
 /// Packages that must not run at the same time, wherever they run.

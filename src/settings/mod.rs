@@ -3,10 +3,14 @@
 //! Owns `kmt.toml`, the user's file, `KMT_HOME` and the folders below it. Does not own what was typed (`cli`) nor what is
 //! tested (`matrix`). To add a setting: a field in `file`, its default here, its line in `config show`.
 
+pub mod ci;
 pub mod component;
 pub mod file;
+pub mod gitlab;
 pub mod home;
+pub mod job;
 pub mod profile;
+pub mod secret;
 pub mod ssh_key;
 pub mod user;
 
@@ -175,6 +179,14 @@ impl Settings {
                 })
             }
         }
+    }
+
+    /// The CI job that this is, where profile `ci` is in force.
+    ///
+    /// # Errors
+    /// A variable of the job that is none.
+    pub fn job(&self) -> Result<Option<job::Job>> {
+        job::Job::of(&self.profile.value, &self.root.value, &ci::variable)
     }
 
     /// What the profile in force rules.

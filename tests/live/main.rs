@@ -10,6 +10,14 @@
 
 mod harness;
 
+/// The GitLab of the tests that need no machine.
+#[path = "../gitlab/made.rs"]
+mod made;
+#[path = "../gitlab/server.rs"]
+#[expect(dead_code, reason = "other tests use all of it")]
+mod server;
+
+mod ci;
 mod demo;
 mod equipment;
 mod faults;

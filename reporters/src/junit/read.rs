@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event as Xml};
 
+/// Bytes of text in a case that are kept.
+pub const EXCERPT: usize = 8 << 10;
+
 /// A file that is no XML, or no JUnit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
@@ -71,6 +74,8 @@ pub struct Child {
     pub message: String,
     /// Bytes of text in it that are not blank.
     pub text: u64,
+    /// The first [`EXCERPT`] bytes of the text.
+    pub excerpt: String,
     /// Whether the text names an attachment.
     pub attachment: bool,
 }
@@ -96,6 +101,14 @@ impl Case {
     /// Whether it is a failure or an error.
     pub fn is_bad(&self) -> bool {
         self.has("failure") || self.has("error")
+    }
+}
+
+impl Child {
+    fn keep(&mut self, text: &str) {
+        let room = EXCERPT.saturating_sub(self.excerpt.len());
+        let end = (0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        self.excerpt.push_str(&text[..end]);
     }
 }
 
@@ -292,6 +305,7 @@ impl Walk<'_> {
         }
         if let Some((_, child)) = &mut self.child {
             child.text += text.trim().len() as u64;
+            child.keep(text);
             child.attachment |= text.contains("[[ATTACHMENT|");
         }
         Ok(())
@@ -302,7 +316,11 @@ impl Walk<'_> {
             return Err(self.wrong("not well-formed: text outside the root element"));
         }
         match quick_xml::escape::unescape(&format!("&{name};")) {
-            Ok(value) if value.chars().all(is_xml) => {}
+            Ok(value) if value.chars().all(is_xml) => {
+                if let Some((_, child)) = &mut self.child {
+                    child.keep(&value);
+                }
+            }
             Ok(_) => self.document.invalid_characters.push(self.line()),
             Err(_) => self.document.undefined_entities.push(self.line()),
         }
@@ -351,6 +369,7 @@ mod tests {
         let names: Vec<_> = case.children.iter().map(|child| child.name.as_str()).collect();
         assert_eq!(names, ["failure", "system-out"]);
         assert!(case.children[0].text > 10 && case.children[1].attachment);
+        assert_eq!(case.children[0].excerpt, "a_test.go:1 & moredeep");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use kmt_reporters::event::{Arch, Location};
 
-use super::super::say;
 use super::super::source::{self, Places};
+use super::super::{Open, from_ci, say};
 use super::{confirmed, hold, plural};
 use crate::cli::{self, Configure, Selection};
 use crate::error::{Failure, Result};
@@ -42,18 +42,21 @@ fn make(settings: &Settings, name: &str) -> Result<Stack> {
 ///
 /// # Errors
 /// Machines that are none, no such stack, no yes.
-pub(super) async fn configure(args: &Configure, wishes: Wishes) -> Result<u8> {
-    if args.matrix.is_none() && args.vmsets.is_none() && args.vms.is_empty() {
+pub(super) async fn configure(args: &Configure, wishes: Wishes, open: Open<'_>) -> Result<u8> {
+    let from_ci = args.pipeline.from_ci_pipeline.is_some();
+    if args.matrix.is_none() && args.vmsets.is_none() && args.vms.is_empty() && !from_ci {
         return Err(Failure::usage("no machine is named")
             .hint("`--vms debian_12-local-distro,custom-6.12-local`, a matrix file, or `--vmsets FILE`"));
     }
-    let selection = Selection {
+    let mut selection = Selection {
+        pipeline: args.pipeline.clone(),
         matrix: args.matrix.clone(),
         vmsets: args.vmsets.clone(),
         vms: args.vms.clone(),
         stack: args.target.stack.clone(),
         ..Selection::default()
     };
+    from_ci::fill(&mut selection, &wishes, open).await?;
     let places = source::resolve_places(&selection, wishes).await?;
     let Places { settings, stack: name, .. } = &places;
     places.notices.iter().for_each(|notice| say(&format!("{:>12} {notice}", "Note")));

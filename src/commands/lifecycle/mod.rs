@@ -37,10 +37,11 @@ pub(super) async fn lifecycle(
     settings: &Settings,
     world: &World,
     wishes: Wishes,
+    open: super::Open<'_>,
 ) -> Result<u8> {
     match command {
         Lifecycle::Create { stack } => configure::create(settings, stack.as_deref()).await,
-        Lifecycle::Configure(args) => configure::configure(args, wishes).await,
+        Lifecycle::Configure(args) => configure::configure(args, wishes, open).await,
         Lifecycle::Launch(args) => launch::launch(args, settings, world).await,
         Lifecycle::Pause { target, cold } => {
             let desk = Desk::at(settings, world, target).await?;
