@@ -34,9 +34,12 @@ pub async fn take_apart(
     then: Progress,
     hypervisor: &dyn Hypervisor,
 ) -> Result<()> {
-    stack.change(|record| {
-        record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = then);
-    })?;
+    let note = || {
+        stack.change(|record| {
+            record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = then);
+        })
+    };
+    let noted = note();
     hypervisor.remove(&stack.domain_name(machine)).await?;
     remove_folder(&stack.machine_sockets(machine))?;
     // Only an empty folder goes: the other machines keep theirs.
@@ -44,7 +47,9 @@ pub async fn take_apart(
     for disk in memory_disks(stack, machine) {
         remove_file(&disk)?;
     }
-    remove_folder(&stack.machine_folder(machine))
+    remove_folder(&stack.machine_folder(machine))?;
+    // A disk that is full keeps nobody from making room on it: then it is written down once there is some.
+    noted.or_else(|_| note())
 }
 
 /// Disks in memory that a machine may have, by number.
