@@ -125,25 +125,6 @@ fn partition(args: &cli::Run, source: &Source) -> Result<Option<Partition>> {
     }
 }
 
-/// What the repository says of its tests before they run.
-///
-/// # Errors
-/// A file that is named and not there, or that is not what it should be.
-fn known(args: &cli::Run, source: &Source) -> Result<Known> {
-    let config = &source.settings.config;
-    let named = |typed: &Option<PathBuf>, told: &Option<String>| {
-        // What was typed is relative to where it was typed.
-        let typed = typed.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
-        typed.or_else(|| told.as_ref().map(PathBuf::from))
-    };
-    Known::load(
-        &source.settings.root.value,
-        source.component.folder.as_deref().unwrap_or_default(),
-        named(&args.rules.flakes, &config.flakes).as_deref(),
-        named(&args.rules.codeowners, &config.codeowners).as_deref(),
-    )
-}
-
 /// Only Go's binaries know Go's filters.
 fn only_go_filters(args: &cli::Run, component: &Component) -> Result<()> {
     let (format, how) = match component.format {

@@ -52,7 +52,7 @@ mod tests {
     fn a_host_an_architecture_is_paid_by_the_second() {
         let catalogue = Catalogue::embedded().unwrap();
         let at = |arch, location| {
-            let mut cell = spec::resolve("ubuntu_22.04", &catalogue, arch).unwrap().cell;
+            let mut cell = spec::resolve("ubuntu_22.04-x86-distro", &catalogue, arch).unwrap().cell;
             (cell.id.arch, cell.id.location) = (arch, location);
             cell
         };

@@ -12,7 +12,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-pub(crate) use call::{Call, Running};
+#[cfg(feature = "soak")]
+pub(crate) use call::Call;
+pub(crate) use call::Running;
 pub(crate) use home::{Home, qemu_of};
 pub(crate) use namespace::Namespace;
 pub(crate) use told::Told;
