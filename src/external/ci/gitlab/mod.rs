@@ -1,6 +1,6 @@
 //! GitLab, by its REST API (version 4).
 //!
-//! Owns paths, pages and words of that API. Sending, repeating and refusing are [`http`]'s. To use another call: a
+//! Owns paths, pages and words of that API. Sending, repeating and refusing are `http`'s. To use another call: a
 //! method of [`Ci`], its path here, and its answer in the stand-in server of `tests/gitlab`.
 
 mod http;
