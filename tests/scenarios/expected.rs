@@ -25,6 +25,9 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b\d+(\.\d+)? (KiB|B)\b", "<size>"),
         (r"\b[1-9]\d* bytes", "<size>"),
         (r"(after|for) \d+ s\b", "$1 <n> s"),
+        // Whether a machine is slow shows nowhere.
+        (r"\[ *x+\.xxxs\]", "[   x.xxxs]"),
+        (r"\bx+\.xxxs", "x.xxxs"),
         // Said only where it took a second or more.
         (r"(?m)^ +IMAGE \[.*\n", ""),
         (r"[ \t]+\n", "\n"),
