@@ -16,13 +16,23 @@ const EXCERPT: usize = 25;
 /// Longest line that is kept, bytes.
 const LINE: usize = 4096;
 
-/// Copies the console of a machine into a folder of its own, which is made.
+/// Copies the console of a machine into a folder of its own, which is made. What a machine of that name before it, which
+/// died in the same run, has left there stays before it.
 pub fn keep(console: &Path, folder: &Path, machine: &str, sink: &dyn EventSink) {
     if console.exists() {
         let made = std::fs::create_dir_all(folder);
-        let copied = made.and_then(|()| std::fs::copy(console, folder.join("console.log")));
-        warn_unwritten(copied.map(drop), machine, sink);
+        let copied = made.and_then(|()| copy(console, &folder.join("console.log")));
+        warn_unwritten(copied, machine, sink);
     }
+}
+
+fn copy(console: &Path, into: &Path) -> std::io::Result<()> {
+    let (now, mut whole) = (std::fs::read(console)?, std::fs::read(into).unwrap_or_default());
+    if now.starts_with(&whole) {
+        whole.clear();
+    }
+    whole.extend_from_slice(&now);
+    std::fs::write(into, whole)
 }
 
 /// Says that something a machine left is not kept, where that is so.
@@ -178,6 +188,19 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[test]
+    fn a_machine_that_takes_anothers_place_does_not_take_its_console() {
+        let folder = tempfile::tempdir().unwrap();
+        let (console, kept) = (folder.path().join("console.log"), folder.path().join("kept"));
+        for (text, whole) in
+            [("first", "first"), ("first, dead\n", "first, dead\n"), ("second", "first, dead\nsecond")]
+        {
+            std::fs::write(&console, text).unwrap();
+            copy(&console, &kept).unwrap();
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), whole);
+        }
+    }
 
     #[test]
     fn phases_are_read_from_lines() {
