@@ -181,7 +181,7 @@ impl Images {
 }
 
 fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    kmt_reporters::plural(count as u64, what)
 }
 
 fn millis(time: Option<Duration>) -> Option<u64> {
@@ -269,7 +269,7 @@ fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Durat
             None => writeln!(text, "no prediction: some of it never ran here"),
         };
     }
-    text + &cost_line(rows, predicted).unwrap_or_default()
+    text + &cost_line(rows, predicted)
 }
 
 fn cost_json(rows: &[Row<'_>], predicted: Option<Duration>) -> Value {
@@ -286,14 +286,15 @@ fn cost_json(rows: &[Row<'_>], predicted: Option<Duration>) -> Value {
     })
 }
 
-fn cost_line(rows: &[Row<'_>], predicted: Option<Duration>) -> Option<String> {
+fn cost_line(rows: &[Row<'_>], predicted: Option<Duration>) -> String {
     let hosts = cost::hosts(rows.iter().map(|row| row.cell));
+    if hosts.is_empty() {
+        return String::new();
+    }
     let names =
         hosts.iter().map(|host| format!("{} ({})", host.instance_type, host.arch)).collect::<Vec<_>>();
     let whole =
         predicted.map_or(String::new(), |time| format!(", {:.2} USD in all", cost::usd(&hosts, time)));
     let hourly = cost::usd_per_hour(&hosts);
-    let line =
-        format!("remote hosts: {}: {hourly:.2} USD an hour{whole} ({})\n", names.join(", "), cost::PRICED);
-    (!hosts.is_empty()).then_some(line)
+    format!("remote hosts: {}: {hourly:.2} USD an hour{whole} ({})\n", names.join(", "), cost::PRICED)
 }

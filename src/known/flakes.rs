@@ -14,7 +14,7 @@ use regex::bytes::Regex;
 use serde::Deserialize;
 
 /// What a test says of itself.
-const MARK: &str = "flakytest: this is a known flaky test";
+pub const MARK: &str = "flakytest: this is a known flaky test";
 
 /// The key of patterns that hold for every test.
 const ON_LOG: &str = "on-log";

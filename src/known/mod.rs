@@ -14,7 +14,7 @@ use std::sync::Arc;
 use kmt_reporters::event::Event;
 
 use crate::error::{Failure, Result};
-pub use flakes::{Flakes, Marks};
+pub use flakes::{Flakes, MARK, Marks};
 pub use owners::Owners;
 
 /// Where each file is looked for in a repository, the first that is there.

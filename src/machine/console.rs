@@ -27,12 +27,28 @@ pub fn keep(console: &Path, folder: &Path, machine: &str, sink: &dyn EventSink) 
 }
 
 fn copy(console: &Path, into: &Path) -> std::io::Result<()> {
-    let (now, mut whole) = (std::fs::read(console)?, std::fs::read(into).unwrap_or_default());
-    if now.starts_with(&whole) {
-        whole.clear();
+    let mut from = File::open(console)?;
+    let mut kept = File::options().create(true).read(true).append(true).open(into)?;
+    if !begins_with(&mut from, &mut kept)? {
+        from.rewind()?;
     }
-    whole.extend_from_slice(&now);
-    std::fs::write(into, whole)
+    std::io::copy(&mut from, &mut kept).map(drop)
+}
+
+/// Whether a file begins with all of another; then it is left where that one ends.
+fn begins_with(whole: &mut File, beginning: &mut File) -> std::io::Result<bool> {
+    let (mut wanted, mut seen) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let read = beginning.read(&mut wanted)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        match whole.read_exact(&mut seen[..read]) {
+            Ok(()) if seen[..read] == wanted[..read] => {}
+            Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error),
+            _ => return Ok(false),
+        }
+    }
 }
 
 /// Says that something a machine left is not kept, where that is so.

@@ -267,7 +267,7 @@ impl Supply<'_> {
         }
         let made_of = super::made_of(image, self.network, cell);
         let gdb = match record.gdb {
-            None => self.gdb_port()?,
+            None => self.gdb_port(&self.claimed()?)?,
             known => known,
         };
         self.raise_network(self.network).await.inspect_err(|_| self.capacity.given_up())?;

@@ -8,9 +8,8 @@ use kmt_reporters::explain::Mark;
 use kmt_reporters::junit::read::{self, Case, Child, Document};
 
 use super::archive;
+use crate::known::MARK;
 
-/// The words by which a test says that its failure is known.
-const KNOWN_FLAKY: &str = "flakytest: this is a known flaky test";
 /// Longest message that is kept, bytes.
 const MESSAGE: usize = 300;
 
@@ -165,7 +164,7 @@ fn outcome_of(case: &Case) -> Outcome {
     let bad: Vec<&Child> =
         case.children.iter().filter(|child| matches!(child.name.as_str(), "failure" | "error")).collect();
     let flaky = case.has("flakyFailure") || case.has("flakyError");
-    let known = case.children.iter().any(|child| child.excerpt.contains(KNOWN_FLAKY));
+    let known = case.children.iter().any(|child| child.excerpt.contains(MARK));
     let mark = match (bad.is_empty(), flaky, case.has("skipped")) {
         (false, _, _) if known => Mark::Flaky,
         (false, _, _) => Mark::Fail,

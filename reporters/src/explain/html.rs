@@ -113,10 +113,7 @@ fn tests(out: &mut String, group: &Group) {
     if let Some(boundary) = &group.boundary {
         let _ = writeln!(out, "<p><strong>{}</strong></p>", text(boundary));
     }
-    let mut places: Vec<&Place> =
-        group.tests.iter().flat_map(|row| row.marks.iter().map(|(at, _)| at)).collect();
-    places.sort();
-    places.dedup();
+    let places = group.places();
     let _ = write!(out, "<div class=\"scroll\"><table><thead><tr><th>test</th>");
     for place in &places {
         let _ = write!(out, "<th class=\"turned\">{}</th>", text(&place.to_string()));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Cause, Explanation, Group, Mark, Place};
+use super::{Cause, Explanation, Group, Mark};
 use crate::{escape, plural};
 
 /// Tests that are shown of a group.
@@ -99,10 +99,7 @@ fn tests(out: &mut String, group: &Group) {
     if let Some(boundary) = &group.boundary {
         let _ = writeln!(out, "**{}**\n", text(boundary));
     }
-    let mut places: Vec<&Place> =
-        group.tests.iter().flat_map(|row| row.marks.iter().map(|(at, _)| at)).collect();
-    places.sort();
-    places.dedup();
+    let places = group.places();
     let head: Vec<String> = places.iter().map(|place| text(&place.to_string())).collect();
     let _ = writeln!(out, "| test | {} |\n|---|{}", head.join(" | "), ":-:|".repeat(places.len()));
     for row in group.tests.iter().take(TESTS) {

@@ -101,6 +101,15 @@ pub struct Group {
     pub boundary: Option<String>,
 }
 
+impl Group {
+    /// Places that its tests have marks of, each once, in order.
+    pub fn places(&self) -> Vec<&Place> {
+        let marks = self.tests.iter().flat_map(|row| &row.marks);
+        let places: std::collections::BTreeSet<&Place> = marks.map(|(at, _)| at).collect();
+        places.into_iter().collect()
+    }
+}
+
 /// A job that failed for good; its earlier attempts are part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedJob {

@@ -173,10 +173,7 @@ fn tests(out: &mut String, group: &Group, look: Look) {
     if group.tests.is_empty() {
         return;
     }
-    let mut places: Vec<&Place> =
-        group.tests.iter().flat_map(|row| row.marks.iter().map(|(at, _)| at)).collect();
-    places.sort();
-    places.dedup();
+    let places = group.places();
     if let Some(boundary) = &group.boundary {
         let _ = writeln!(out, "  {}", look.paint("1;35", &escape(boundary)));
     }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::xml::NAMESPACE;
+use super::xml::{NAMESPACE, attribute};
 
 /// Numbers of machines in a network; 1 is the host's.
 pub const NUMBERS: std::ops::RangeInclusive<u8> = 2..=254;
@@ -140,10 +140,6 @@ impl NetworkSpec {
 
 /// The networks in the XML of one of libvirt's, as `address/length`.
 pub(super) fn subnets_of(xml: &str) -> Vec<String> {
-    let attribute = |element: &str, name: &str| {
-        let (_, rest) = element.split_once(&format!(" {name}='"))?;
-        rest.split('\'').next().map(str::to_owned)
-    };
     let subnet = |element: &str| {
         let address = attribute(element, "address")?;
         let length = attribute(element, "prefix").or_else(|| {

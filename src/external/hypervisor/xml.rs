@@ -186,7 +186,8 @@ pub(super) fn owner(xml: &str) -> Option<(String, String)> {
     Some((attribute(element, "stack")?, attribute(element, "id")?))
 }
 
-fn attribute(element: &str, name: &str) -> Option<String> {
+/// An attribute of an element, in either kind of quotes.
+pub(super) fn attribute(element: &str, name: &str) -> Option<String> {
     for quote in ['\'', '"'] {
         let key = format!(" {name}={quote}");
         if let Some(at) = element.find(&key) {

@@ -9,24 +9,23 @@ use crate::stack::{Lease, MachineRecord, MachineSpec, Stack, StackRecord};
 
 impl Supply<'_> {
     /// Ports that machines have, whether they run or not.
-    fn claimed(&self) -> Result<Vec<u16>> {
+    pub(super) fn claimed(&self) -> Result<Vec<u16>> {
         let records = Stack::all(self.home)?.into_iter().filter_map(|stack| stack.record().ok());
         let machines = records.flat_map(|record| record.machines.into_values());
         Ok(machines.flat_map(|machine| std::iter::once(machine.port).chain(machine.gdb)).collect())
     }
 
-    /// A port for a gdb stub, where one is wanted.
-    pub(super) fn gdb_port(&self) -> Result<Option<u16>> {
-        if self.debugging == Debugging::Off {
-            return Ok(None);
+    /// A port for a gdb stub beside those that are claimed, where one is wanted.
+    pub(super) fn gdb_port(&self, claimed: &[u16]) -> Result<Option<u16>> {
+        match self.debugging {
+            Debugging::Off => Ok(None),
+            Debugging::Gdb => free_port(|port| claimed.contains(&port)).map(Some),
         }
-        let claimed = self.claimed()?;
-        free_port(|port| claimed.contains(&port)).map(Some)
     }
 
     pub(super) fn write_down(&self, cell: &Cell, made_of: &str) -> Result<(MachineRecord, Lease)> {
         let claimed = self.claimed()?;
-        let gdb = self.gdb_port()?;
+        let gdb = self.gdb_port(&claimed)?;
         let port = free_port(|port| claimed.contains(&port) || gdb == Some(port))?;
         let mut addressed = Ok(());
         let added = self.stack.add_leased(|record| {
