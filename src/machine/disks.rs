@@ -1,9 +1,10 @@
 //! Disks a machine has besides its root: made on the host, found and mounted in the guest.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::BootFailure;
+use kmt_reporters::event::BootPhase;
+
 use crate::error::{Failure, Result};
 use crate::external::hypervisor::{Disk, DiskFormat, Hypervisor};
 use crate::external::transport::Connection;
@@ -42,8 +43,7 @@ pub(super) async fn make(
         let (file, format) = match disk.memory_bytes()? {
             Some(size) => {
                 let file = stack.memory_disk(&record.id, number);
-                let written = File::create(&file).and_then(|file| file.set_len(size));
-                written.map_err(|error| Failure::file("write", &file, &error))?;
+                hypervisor.create_disk(&file, size).await?;
                 (file, DiskFormat::Raw)
             }
             None => {
@@ -79,10 +79,12 @@ pub(super) async fn mount(
 ) -> std::result::Result<(), BootFailure> {
     for (number, disk) in record.extras.disks.iter().enumerate() {
         let at = format!("{}{}", connection.prefix(), disk.mount_point);
-        let mounted = connection.run(&["sh", "-c", MOUNT, "sh", &serial(number), &at], Vec::new()).await?;
+        let mounted = connection.run(&["sh", "-c", MOUNT, "sh", &serial(number), &at], Vec::new()).await;
+        let mounted = mounted.map_err(|error| BootFailure::at(BootPhase::Sshd, error.into()))?;
         if !mounted.ok() {
             let failure = Failure::usage(format!("cannot mount a disk at `{}`", disk.mount_point));
-            return Err(failure.caused_by(String::from_utf8_lossy(&mounted.stderr)).into());
+            let failure = failure.caused_by(String::from_utf8_lossy(&mounted.stderr));
+            return Err(BootFailure::at(BootPhase::Sshd, failure));
         }
     }
     Ok(())

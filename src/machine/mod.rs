@@ -96,6 +96,13 @@ pub struct BootFailure {
     pub excerpt: Vec<String>,
 }
 
+impl BootFailure {
+    /// What failed in a machine that had got so far.
+    fn at(phase: BootPhase, failure: Failure) -> BootFailure {
+        BootFailure { phase: Some(phase), ..failure.into() }
+    }
+}
+
 impl From<Failure> for BootFailure {
     fn from(failure: Failure) -> BootFailure {
         BootFailure { phase: None, message: failure.one_line(), excerpt: Vec::new() }
@@ -190,7 +197,7 @@ impl Parts<'_> {
     }
 
     async fn start(&self, domain: &str) -> std::result::Result<(), BootFailure> {
-        let failed = |error| BootFailure { phase: Some(BootPhase::Defined), ..BootFailure::from(error) };
+        let failed = |error: external::Error| BootFailure::at(BootPhase::Defined, error.into());
         self.hypervisor.start(domain).await.map_err(failed)
     }
 
@@ -326,12 +333,9 @@ impl Parts<'_> {
     ) -> std::result::Result<(Guest, Event), BootFailure> {
         let question = ["sh", "-c", FACTS, "sh", connection.prefix()];
         let asked = timeout(self.deadlines.ready, connection.run(&question, Vec::new())).await;
-        let failed = |message: &str| BootFailure {
-            phase: Some(BootPhase::Sshd),
-            message: message.to_owned(),
-            excerpt: Vec::new(),
-        };
-        let output = asked.map_err(|_| failed("it does not answer over its connection"))??;
+        let failed = |message: &str| BootFailure::at(BootPhase::Sshd, Failure::usage(message));
+        let output = asked.map_err(|_| failed("it does not answer over its connection"))?;
+        let output = output.map_err(|error| BootFailure::at(BootPhase::Sshd, error.into()))?;
         let text = output.text();
         let mut lines = text.lines();
         let (Some((kernel_release, machine_arch)), Some(os_name)) =

@@ -11,31 +11,12 @@
 #[cfg_attr(not(feature = "soak"), expect(dead_code, reason = "stories of soak use all of it"))]
 mod harness;
 
-/// The GitLab of the tests that need no machine.
-#[cfg(feature = "soak")]
-#[path = "../gitlab/made.rs"]
-mod made;
-#[cfg(feature = "soak")]
-#[path = "../gitlab/server.rs"]
-#[expect(dead_code, reason = "other tests use all of it")]
-mod server;
-
-#[cfg(feature = "soak")]
-mod ci;
 mod demo;
-#[cfg(feature = "soak")]
-mod equipment;
 mod faults;
 mod foreign;
-#[cfg(feature = "soak")]
 mod full;
 mod isolation;
-#[cfg(feature = "soak")]
 mod lost;
-#[cfg(feature = "soak")]
-mod nat;
-#[cfg(feature = "soak")]
-mod native;
 mod page;
 mod reach;
 mod refused;

@@ -24,7 +24,7 @@ const NAME: &str = "kmt-test";
 const COMMENT: &str = "made by cargo xtask test of kmt-run";
 
 /// Stories that only root's turn tells so far.
-const ROOT_ONLY: [&str; 3] = ["page::", "reach::", "stack::"];
+const ROOT_ONLY: [&str; 4] = ["full::", "page::", "reach::", "stack::"];
 
 /// Makes the user, runs the live tests as it, and removes it with all its processes, however that went.
 pub(crate) fn as_ordinary_user(clock: &Clock) -> Result<(), String> {

@@ -60,7 +60,7 @@ pub(crate) fn soak() -> Result<u8, String> {
     };
     let fuzz = Group {
         name: "fuzz",
-        about: "a million inputs or a minute for each parser, by libFuzzer",
+        about: "a million inputs or four minutes for each parser, by libFuzzer",
         minutes: 30,
         need: Need::Test,
         run: fuzz,
@@ -81,7 +81,7 @@ fn fuzz(clock: &groups::Clock) -> Result<(), String> {
         let new = found.join(target);
         std::fs::create_dir_all(&new).map_err(|error| format!("cannot make {}: {error}", new.display()))?;
         let mut child = words(&["cargo", "run", "--release", "--bin", target, "--"]);
-        child.args(["-runs=1000000", "-max_total_time=60", "-print_final_stats=1"]);
+        child.args(["-runs=1000000", "-max_total_time=240", "-print_final_stats=1"]);
         child.arg(format!("-artifact_prefix={}/broken-{target}-", found.display()));
         clock.check(child.arg(new).arg(format!("corpus/{target}")).current_dir(&folder))?;
     }

@@ -160,6 +160,12 @@ impl Hypervisor for FakeHypervisor {
         })
     }
 
+    async fn create_disk(&self, file: &Path, size: u64) -> Result<()> {
+        let fail =
+            |error: std::io::Error| Error::io("this machine", "write", file.display().to_string(), &error);
+        fs::File::create(file).and_then(|made| made.set_len(size)).map_err(fail)
+    }
+
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> Result<()> {
         let name = overlay.display().to_string();
         let machine = overlay.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();

@@ -197,6 +197,9 @@ pub trait Hypervisor: Send + Sync {
     async fn create_overlay(&self, base: &std::path::Path, overlay: &std::path::Path)
     -> external::Result<()>;
 
+    /// Makes a sparse disk of `size` bytes with an empty ext4, readable by QEMU's user; replaces a file of that name.
+    async fn create_disk(&self, file: &std::path::Path, size: u64) -> external::Result<()>;
+
     /// Makes the domain known; replaces one of the same name and uuid.
     async fn define(&self, spec: &DomainSpec) -> external::Result<()>;
 

@@ -182,22 +182,18 @@ impl Connection for SshConnection {
         stdin: &mut (dyn AsyncRead + Send + Unpin),
     ) -> external::Result<Output> {
         let mut child = self.spawn(argv).await?;
-        let pipe = child.stdin().take();
+        let (pipe, mut out, mut err) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let feeding = async {
             let Some(mut pipe) = pipe else { return Ok(()) };
             tokio::io::copy(stdin, &mut pipe).await?;
             pipe.shutdown().await
         };
-        let (fed, output) = tokio::join!(feeding, child.wait_with_output());
-        let output = match output {
-            Ok(output) => {
-                Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr }
-            }
-            Err(openssh::Error::RemoteProcessTerminated) => {
-                Output { status: None, stdout: Vec::new(), stderr: Vec::new() }
-            }
-            Err(error) => return Err(failed("run a command in", &self.alias, &error)),
-        };
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let (fed, said, complained) =
+            tokio::join!(feeding, all_of(&mut out, &mut stdout), all_of(&mut err, &mut stderr));
+        said.and(complained).map_err(|error| Error::io("ssh", "read from", &self.alias, &error))?;
+        let status = status(child.wait().await, "run a command in", &self.alias)?;
+        let output = Output { status, stdout, stderr };
         match fed {
             // A command that stopped reading says by its own status whether it had enough.
             Err(error) if output.ok() && error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -229,6 +225,29 @@ impl Connection for SshConnection {
     }
 }
 
+/// Reads a stream to its end.
+async fn all_of(stream: &mut Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> std::io::Result<()> {
+    if let Some(stream) = stream {
+        stream.read_to_end(into).await?;
+    }
+    Ok(())
+}
+
+/// The exit status of a remote command; none where a signal ended it. `openssh` takes the status 127 for a command that
+/// is not there, but a script of ours ends so too, when one of its commands is missing.
+fn status(
+    ended: std::result::Result<std::process::ExitStatus, openssh::Error>,
+    operation: &'static str,
+    alias: &str,
+) -> external::Result<Option<i32>> {
+    match ended {
+        Ok(status) => Ok(status.code()),
+        Err(openssh::Error::RemoteProcessTerminated) => Ok(None),
+        Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some(127)),
+        Err(error) => Err(failed(operation, alias, &error)),
+    }
+}
+
 struct SshStream {
     alias: String,
     child: openssh::Child<Arc<Session>>,
@@ -248,11 +267,7 @@ impl RemoteStream for SshStream {
 
     async fn wait(mut self: Box<Self>) -> external::Result<Option<i32>> {
         drop(self.stdout.take());
-        match self.child.wait().await {
-            Ok(status) => Ok(status.code()),
-            Err(openssh::Error::RemoteProcessTerminated) => Ok(None),
-            Err(error) => Err(failed("wait for a command in", &self.alias, &error)),
-        }
+        status(self.child.wait().await, "wait for a command in", &self.alias)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a login to a machine that tests can use: setup units, cloud-init, shared folders, the clock.
 
-use super::rule::{Cause, Milestone, Rule, rule};
+use super::rule::{Cause, From, Milestone, Rule, rule};
 use crate::event::BootPhase;
 
 const SETUP_UNIT: Cause = Cause {
@@ -15,6 +15,13 @@ const SHARED_FOLDER: Cause = Cause {
     phase: BootPhase::Ready,
     says: "the folder shared by the host cannot be mounted",
     advice: "the device or export is missing, or the guest's kernel has no 9p, virtiofs or NFS: check the tag, the export and the module",
+};
+
+const DISK: Cause = Cause {
+    id: "disk-not-mounted",
+    phase: BootPhase::Ready,
+    says: "a disk of the machine cannot be mounted in it",
+    advice: "the disk holds no file system that this kernel knows, or the guest has no `mkfs.ext4` for an empty one: look at it with `qemu-img info` and `stack console`",
 };
 
 /// Also found where the guest was asked for the time.
@@ -107,6 +114,7 @@ pub(super) const RULES: &[Rule] = &[
         "Cryptography",
         "tmpfiles",
     ]),
+    rule(&DISK, 560, &["cannot mount a disk at `"]).from(From::Contact),
     rule(
         &CLOCK,
         420,

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use super::made::{self, PIPELINE};
+use super::server::{Mood, Server, TOKEN};
 use crate::harness::{Home, cell, fixture, step};
-use crate::made::{self, PIPELINE};
-use crate::server::{Mood, Server, TOKEN};
 
 #[test]
 fn failed_tests_of_a_pipeline_run_here() {
@@ -23,7 +23,7 @@ fn failed_tests_of_a_pipeline_run_here() {
             .limit(300)
     };
     step("what failed in the job of Debian 12 passes here");
-    let ended = call(&["--job", "debian_12"]).end().expect(0);
+    let ended = call(&["--job", "x64: [debian_12, no_usm]"]).end().expect(0);
     let told = ended.told();
     let cells = told.cells();
     assert!(cells.len() == 1 && cells[0].starts_with(&cell("debian_12/6.1")), "{cells:?}\n{}", ended.stderr);
@@ -35,14 +35,15 @@ fn failed_tests_of_a_pipeline_run_here() {
     assert_eq!(other, None, "only what failed runs: {results:?}");
 
     step("what fails here too makes the exit code");
-    let ended = call(&["--job", "debian_13", "--test-env", "FIXTURE_FAULT=subfail"]).end().expect(100);
+    let ended =
+        call(&["--job", "x64: [debian_13, no_usm]", "--test-env", "FIXTURE_FAULT=subfail"]).end().expect(100);
     let told = ended.told();
     let results = told.results(told.cells()[0], "pkg/faults");
     assert_eq!(results.get("TestTable/with_space").map(String::as_str), Some("fail"), "{results:?}");
     assert!(!results.contains_key("TestTable/plain") && !results.contains_key("TestFail"), "{results:?}");
 
     step("what cannot run here is refused before anything boots, or recorded as not run");
-    call(&["--job", "no_usm"]).end().refused(104, &["remote"]);
+    call(&["--job", "arm64: [debian_12, no_usm]"]).end().refused(104, &["remote"]);
 
     step("the token is in nothing that is left");
     holds_no_token(&home.folder);

@@ -1,5 +1,16 @@
 //! What takes too long for the gate.
 
+mod ci;
+mod equipment;
+/// The GitLab of the tests that need no machine.
+#[path = "../../gitlab/made.rs"]
+mod made;
+mod nat;
+mod native;
+#[path = "../../gitlab/server.rs"]
+#[expect(dead_code, reason = "other tests use all of it")]
+mod server;
+
 use std::thread::sleep;
 use std::time::Duration;
 

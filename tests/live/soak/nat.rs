@@ -74,6 +74,7 @@ fn machines_in_a_network_of_their_stack_reach_each_other() {
     step("destroyed, its network and bridge are gone");
     call(&home, "destroy --stack nat --yes").inside(&inside).end().expect(0);
     let networks = inside.said("virsh -c qemu:///system net-list --all --name; ip -br link show type bridge | grep -v ^taken || true");
-    assert_eq!(networks.trim(), "");
+    // Debian's libvirt comes with a network of its own.
+    assert_eq!(networks.trim(), "default");
     home.nothing_left();
 }
