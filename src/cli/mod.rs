@@ -49,6 +49,9 @@ Exit codes: 0 passed · 1 internal · 2 usage · 4 nothing selected · 5 others 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a test matrix: boot or reuse machines, build, ship, test, report.
+    ///
+    /// While it runs on a terminal: Enter says what runs where, `t` also its last lines, `c` shows a machine's console,
+    /// `q` cancels. SIGUSR1 asks for the same without a terminal.
     #[command(visible_alias = "test")]
     Run(Box<Run>),
     /// Show what `run` would do, and do nothing: cells, machines, images, work, time.

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kmt_reporters::event::Envelope;
 use kmt_reporters::model::Run;
+use kmt_reporters::terminal::{Ask, Tail};
 use serde_json::json;
 
 use crate::error::{Failure, Result};
@@ -92,6 +93,14 @@ impl Show for Folded {
             mark(&format!("section_end:{}:{SECTION}\r\x1b[0K", now()));
         }
         self.inner.finish(run, hints);
+    }
+
+    fn now(&mut self, run: &Run, elapsed_ms: u64, ask: Ask, tail: Tail<'_>) {
+        self.inner.now(run, elapsed_ms, ask, tail);
+    }
+
+    fn say(&mut self, text: &str) {
+        self.inner.say(text);
     }
 }
 

@@ -15,6 +15,7 @@ mod images;
 mod in_job;
 mod init;
 mod jobs;
+mod keys;
 mod lifecycle;
 mod ls;
 mod machines;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kmt_reporters::event::{CellId, Envelope, Event, EventSink as _};
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
-use kmt_reporters::terminal::{LiveBoard, Style, Terminal, Verbosity};
+use kmt_reporters::terminal::{Ask, LiveBoard, Style, Tail, Terminal, Verbosity};
 use kmt_reporters::{Masks, RunDirectory, html, json};
 use tokio::sync::watch;
 
@@ -31,6 +31,14 @@ impl Show for Human {
 
     fn finish(&mut self, run: &Run, hints: &[String]) {
         let _ = self.0.finish(run, hints);
+    }
+
+    fn now(&mut self, run: &Run, elapsed_ms: u64, ask: Ask, tail: Tail<'_>) {
+        let _ = self.0.now(run, elapsed_ms, ask, tail);
+    }
+
+    fn say(&mut self, text: &str) {
+        let _ = self.0.say(text);
     }
 }
 
@@ -56,14 +64,22 @@ pub(super) fn show(args: &cli::Run, masks: &Masks, folder: &Path, job: Option<&J
     }
     let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
     let terminal = terminal(verbosity, folder).with_masks(masks.clone());
-    let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() && job.is_none();
     let style = style_of(std::io::stderr().is_terminal());
-    let human =
-        Box::new(Human(if live { terminal.with_board(LiveBoard::on_stderr(style)) } else { terminal }));
+    let human = Box::new(Human(if watched(args, job) {
+        terminal.with_board(LiveBoard::on_stderr(style))
+    } else {
+        terminal
+    }));
     match job.filter(|job| job.sections) {
         Some(_) => Box::new(Folded::new(human)),
         None => human,
     }
+}
+
+/// Whether a person sees the board.
+pub(super) fn watched(args: &cli::Run, job: Option<&Job>) -> bool {
+    let human = args.format != Format::Json && std::env::var_os("CI").is_none() && job.is_none();
+    human && std::io::stderr().is_terminal()
 }
 
 /// Lines for people on standard error, as facts come; files that they name lie in `folder`.
@@ -141,7 +157,7 @@ impl Reports<'_> {
     ///
     /// # Errors
     /// A file that cannot be written; the others are.
-    pub(super) fn write(&self) -> Result<()> {
+    fn write(&self) -> Result<()> {
         let folder = self.record.folder();
         let output = RunDirectory(folder.to_path_buf());
         let own = [(Flavour::Gitlab, folder.join("junit.xml"))];
@@ -170,8 +186,18 @@ impl Reports<'_> {
         }
     }
 
+    /// Writes all reports and says the last words.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) fn close(&self) -> Result<()> {
+        self.write()?;
+        self.farewell();
+        Ok(())
+    }
+
     /// The last lines: failures again, the matrix, the summary, the next command.
-    pub(super) fn farewell(&self) {
+    fn farewell(&self) {
         let hints = self.record.with_run(|run| hints(run, self.record.folder()));
         self.record.finish_show(&hints);
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::jobs::{self, Job};
 use super::source::{self, Source};
-use super::{Open, chosen, in_job, machines, preflight, reports, signals};
+use super::{Open, chosen, in_job, keys, machines, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
@@ -52,7 +52,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let show = |folder: &Path| reports::show(args, &masks, folder, job.as_ref());
     let record = Arc::new(Record::create(&source.settings.home, &masks, show)?);
     job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;
-    let cancelled = signals::listen(record.clone() as Arc<dyn EventSink>);
+    let (cancel, cancelled) = signals::listen(record.clone() as Arc<dyn EventSink>);
+    let _keyboard = keys::listen(&record, &stack, cancel, reports::watched(args, job.as_ref()));
     begin(&record, &source, &host, &plan, &cells, &tests.known);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
@@ -91,8 +92,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         drop_network(&stack, &world, &record).await;
     }
     end(&record, &stack, &cancelled);
-    reports.write()?;
-    reports.farewell();
+    reports.close()?;
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 

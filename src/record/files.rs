@@ -1,7 +1,7 @@
 //! Files of a run directory.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -88,15 +88,41 @@ impl Appended {
     }
 }
 
+/// The name of a package's output, relative to the run directory.
+fn name_of(cell: &str, package: &str, attempt: u32, kind: &str) -> String {
+    let slug: String = package
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
+        .collect();
+    let number = if attempt > 1 { format!(".{attempt}") } else { String::new() };
+    format!("output/{cell}/{slug}{number}.{kind}")
+}
+
+/// The last bytes of what a package printed so far.
+pub(super) fn raw_tail(
+    folder: &Path,
+    cell: &str,
+    package: &str,
+    attempt: u32,
+    most: u64,
+) -> std::io::Result<Vec<u8>> {
+    last_of(&folder.join(name_of(cell, package, attempt, "raw")), most)
+}
+
+/// The last bytes of a file, at most so many.
+pub fn last_of(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 impl PackageFiles {
     /// Below the run directory `folder`; nothing is made before something is written.
     pub fn below(folder: &Path, masks: &Masks, cell: &str, package: &str, attempt: u32) -> PackageFiles {
-        let slug: String = package
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
-            .collect();
-        let number = if attempt > 1 { format!(".{attempt}") } else { String::new() };
-        let name = |kind: &str| format!("output/{cell}/{slug}{number}.{kind}");
+        let name = |kind: &str| name_of(cell, package, attempt, kind);
         PackageFiles {
             raw: Appended::new(folder, name("raw")),
             tests: Appended::new(folder, name("tests")),

@@ -18,12 +18,13 @@ use std::time::Instant;
 
 use chrono::Utc;
 use kmt_reporters::Masks;
-use kmt_reporters::event::{Envelope, Event, EventSink, LogWriter, SCHEMA};
+use kmt_reporters::event::{CellId, Envelope, Event, EventSink, LogWriter, SCHEMA};
 use kmt_reporters::model::Run;
+use kmt_reporters::terminal::{Ask, Tail};
 
 use crate::error::{Failure, Result};
 use crate::settings::Home;
-pub use files::PackageFiles;
+pub use files::{PackageFiles, last_of};
 
 /// Whoever shows facts while they come.
 pub trait Show: Send {
@@ -32,7 +33,16 @@ pub trait Show: Send {
 
     /// Says the last words of the run.
     fn finish(&mut self, run: &Run, hints: &[String]);
+
+    /// Tells what goes on at this moment; who shows no words to people says nothing.
+    fn now(&mut self, _run: &Run, _elapsed_ms: u64, _ask: Ask, _tail: Tail<'_>) {}
+
+    /// Says something that is no fact of the run.
+    fn say(&mut self, _text: &str) {}
 }
+
+/// Bytes from the end of a package's output in which its last words are looked for.
+const TAIL: u64 = 4096;
 
 /// The record of one run.
 pub struct Record {
@@ -100,13 +110,27 @@ impl Record {
         show.finish(run, hints);
     }
 
+    /// Has whoever shows facts tell what goes on.
+    pub fn show_now(&self, ask: Ask) {
+        let elapsed_ms = self.elapsed_ms();
+        let Inner { run, show, .. } = &mut *self.inner();
+        let tail = |cell: &CellId, package: &str, attempt: u32| {
+            files::raw_tail(&self.folder, &cell.slug(), package, attempt, TAIL).unwrap_or_default()
+        };
+        show.now(run, elapsed_ms, ask, &tail);
+    }
+
+    /// Has whoever shows facts say something that is none.
+    pub fn say(&self, text: &str) {
+        self.inner().show.say(text);
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Files for the output of one package in one cell.
-    pub fn package_files(
-        &self,
-        cell: &kmt_reporters::event::CellId,
-        package: &str,
-        attempt: u32,
-    ) -> PackageFiles {
+    pub fn package_files(&self, cell: &CellId, package: &str, attempt: u32) -> PackageFiles {
         PackageFiles::below(&self.folder, &self.masks, &cell.slug(), package, attempt)
     }
 
@@ -139,7 +163,7 @@ impl EventSink for Record {
             schema: SCHEMA,
             seq: inner.seq,
             time: Utc::now(),
-            elapsed_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms: self.elapsed_ms(),
             event,
         };
         inner.seq += 1;

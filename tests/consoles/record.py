@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks machines in every way that can be done here, and records console and facts.
 
-    record.py --home /var/lib/kmt-run [--only PATTERN] [--missing] [--list] [--patience N]
+    record.py --home /var/lib/kmt-run [--only PATTERN] [--missing] [--list] [--patience N] [--port N]
 
 Boots the images that `kmt-run images build` made, with QEMU alone, emulated, one at a time, each with one thing
 broken on purpose (`breakages.py`), and writes `<cause>/<name>.log` (the console, as it came) and `<cause>/<name>.toml`
@@ -279,18 +279,19 @@ def record(work, images, breakage):
 
 
 def main():
+    global PATIENCE, PORT
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--home", default=os.environ.get("KMT_HOME", "/var/lib/kmt-run"))
     options.add_argument("--only", default="*", help="cause/name, with * and ?")
     options.add_argument("--missing", action="store_true", help="only what is not recorded yet")
     options.add_argument("--list", action="store_true")
+    options.add_argument("--port", type=int, default=PORT, help="of this host, for SSH: another one for another recorder")
     options.add_argument("--patience", type=int, default=1, help="wait so many times longer for what shows itself")
     asked = options.parse_args()
     sys.path.insert(0, str(HERE))
     import breakages
 
-    global PATIENCE
-    PATIENCE = asked.patience
+    PATIENCE, PORT = asked.patience, asked.port
 
     images, failed = Images(asked.home), 0
     for breakage in breakages.ALL:

@@ -309,8 +309,8 @@ fn security_agent(made: &mut Made) {
         let outcome = outcome_of(platform, set);
         made.job(CHILD, "kernel_matrix_testing_security_agent", &name, outcome);
     }
-    for platform in &ARM[..8] {
-        let name = format!("kmt_run_secagent_tests_arm64_host: [{platform}, cws_host]");
+    for (set, platform) in sets.iter().flat_map(|set| ARM.map(|it| (*set, it))) {
+        let name = format!("kmt_run_secagent_tests_arm64_{}: [{platform}, {set}]", &set[4..]);
         made.job(
             CHILD,
             "kernel_matrix_testing_security_agent",

@@ -12,6 +12,8 @@ mod server;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use made::PIPELINE;
@@ -45,7 +47,7 @@ impl Desk {
     #[expect(clippy::disallowed_methods, reason = "the program under test is a process")]
     fn call(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
         let began = Instant::now();
-        let output = Command::new(env!("CARGO_BIN_EXE_kmt-run"))
+        let child = Command::new(env!("CARGO_BIN_EXE_kmt-run"))
             .args(args)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
@@ -58,8 +60,18 @@ impl Desk {
             .envs(env.iter().copied())
             .current_dir(self.temp.path().join("repo"))
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let watching = std::thread::spawn({
+            let ended = Arc::clone(&ended);
+            move || no_process_is_told_the_token(&ended)
+        });
+        let output = child.wait_with_output().unwrap();
+        ended.store(true, Ordering::Relaxed);
+        watching.join().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let (stdout, stderr) = (text(output.stdout), text(output.stderr));
         Said { code: output.status.code().unwrap(), stdout, stderr, took: began.elapsed() }
@@ -82,6 +94,18 @@ impl Desk {
                 }
             }
         }
+    }
+}
+
+/// Looks at the arguments of all processes of this machine until the end.
+fn no_process_is_told_the_token(ended: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) {
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let told = line.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes());
+            assert!(!told, "a process has the token: {}", String::from_utf8_lossy(&line));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

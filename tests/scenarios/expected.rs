@@ -16,6 +16,7 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"127\.0\.0\.1:\d+", "127.0.0.1:<port>"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>"),
         (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+        (r"section_(start|end):\d+", "section_$1:<time>"),
         (r"kmt_flare_\d{8}-\d{6}", "kmt_flare_<time>"),
         (r"192\.168\.\d+\.", "192.168.<n>."),
         (r"Port \d{3,}", "Port <port>"),

@@ -14,6 +14,11 @@ const BENCHES: &[(&str, &str, &str)] = &[
     ("boot", "kmt-run", "cold start of one cell against booting the same image by hand"),
     ("build", "kmt-run", "60 packages against `go test -c` one by one, and against `go vet` with `go test`"),
     ("ship", "kmt-run", "100,000 small files, and the same again: not a byte, in less than two seconds"),
+    (
+        "explain",
+        "kmt-run",
+        "a pipeline with 2 GB of results against `curl --parallel`, and again: less than a second",
+    ),
     ("plan", "kmt-run", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
     ("triage", "kmt-reporters", "the cause of a gigabyte of console, on one core"),
 ];

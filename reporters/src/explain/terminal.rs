@@ -1,5 +1,6 @@
 //! For a terminal: causes first, then jobs, tests and machines.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::{Cause, Explanation, FailedJob, Group, Machine, Mark, Place};
@@ -9,6 +10,8 @@ use crate::{bytes, escape, plural};
 const TESTS: usize = 60;
 /// Places that are named on a line.
 const PLACES: usize = 4;
+/// From so many jobs on that failed alike, one row stands for all.
+const ALIKE: usize = 4;
 
 /// How to show it.
 #[derive(Debug, Clone, Copy)]
@@ -149,13 +152,33 @@ fn one_group(out: &mut String, group: &Group, look: Look) {
     }
     let _ = writeln!(out, "  {}", counts.join("; "));
     let width = group.jobs.iter().map(|job| job.place.to_string().chars().count()).max().unwrap_or(0);
-    for job in &group.jobs {
-        one_job(out, job, width, look);
+    for jobs in alike(&group.jobs) {
+        if jobs.len() < ALIKE {
+            jobs.iter().for_each(|job| one_job(out, &job.place.to_string(), job, width, look));
+            continue;
+        }
+        one_job(out, &format!("{} on {}", jobs.len(), jobs[0].place.arch), jobs[0], width, look);
+        let platforms: Vec<Cow<'_, str>> = jobs.iter().map(|job| escape(&job.place.platform)).collect();
+        let _ = writeln!(out, "  {:width$}  {}", "", look.paint("2", &platforms.join(", ")));
     }
     tests(out, group, look);
 }
 
-fn one_job(out: &mut String, job: &FailedJob, width: usize, look: Look) {
+/// Jobs of one architecture that failed alike, each kind where its first one stands.
+fn alike(jobs: &[FailedJob]) -> Vec<Vec<&FailedJob>> {
+    let kind =
+        |job: &FailedJob| (job.place.arch, job.reason.clone(), job.says.clone(), job.attempts, job.allowed);
+    let mut kinds: Vec<Vec<&FailedJob>> = Vec::new();
+    for job in jobs {
+        match kinds.iter_mut().find(|known| kind(known[0]) == kind(job)) {
+            Some(known) => known.push(job),
+            None => kinds.push(vec![job]),
+        }
+    }
+    kinds
+}
+
+fn one_job(out: &mut String, place: &str, job: &FailedJob, width: usize, look: Look) {
     let mut notes = String::new();
     if job.attempts > 1 {
         let _ = write!(notes, " ({} attempts)", job.attempts);
@@ -163,9 +186,8 @@ fn one_job(out: &mut String, job: &FailedJob, width: usize, look: Look) {
     if job.allowed {
         notes.push_str(" (allowed to fail)");
     }
-    let place = job.place.to_string();
     let reason = look.paint("31", &format!("{:<8}", escape(&job.reason.to_string())));
-    let _ = writeln!(out, "  {:<width$}  {reason} {}{notes}", escape(&place), escape(&job.says));
+    let _ = writeln!(out, "  {:<width$}  {reason} {}{notes}", escape(place), escape(&job.says));
 }
 
 /// Tests down, places across, each place a letter.

@@ -11,6 +11,7 @@ mod closing;
 mod diff;
 mod lines;
 mod matrix;
+mod now;
 mod paint;
 mod progress;
 mod setup;
@@ -27,6 +28,7 @@ use crate::output::{NoOutput, OutputSource};
 
 pub use board::LiveBoard;
 pub use diff::difference;
+pub use now::{Ask, Tail};
 use paint::Paint;
 use progress::Throttle;
 
@@ -137,6 +139,18 @@ impl Terminal {
             }
         }
         self.print(&text)
+    }
+
+    /// Tells what goes on, `elapsed_ms` after the beginning.
+    pub fn now(&mut self, run: &Run, elapsed_ms: u64, ask: Ask, tail: Tail<'_>) -> io::Result<()> {
+        let text = now::Now { run, paint: &self.paint, elapsed_ms, tail }.text(ask);
+        self.say(&text)
+    }
+
+    /// Prints a text of ours, above the board where there is one.
+    pub fn say(&mut self, text: &str) -> io::Result<()> {
+        self.print(text)?;
+        self.out.flush()
     }
 
     /// Tells what it came to: failures with their output, cells that never ran, the matrix, the summary, and the hints,

@@ -161,3 +161,28 @@ fn a_board_shows_machines_and_leaves_nothing() {
     assert_eq!(screen.contents(), "");
     assert!(lines.text().contains("PASS"));
 }
+
+#[test]
+fn what_goes_on_is_told_while_it_does() {
+    let screen = Screen::default();
+    let mut terminal = Terminal::new(Box::new(screen.clone()), Style::default(), Verbosity::Quiet)
+        .with_masks(Masks::new(["hunter22"]));
+    let mut script = Script::new();
+    let cell = bookworm();
+    script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["TestSuite"]);
+    script.start(&cell, PKG, "TestSuite").start(&cell, PKG, "TestSuite/slow");
+    let run = script.run();
+    let tail = |_: &crate::event::CellId, _: &str, _: u32| b"1\n2\n3\n\n\x1b[31m4 hunter22\n5\n6\n".to_vec();
+    let at = run.elapsed_ms + 2_500;
+    terminal.now(&run, at, Ask::Brief, &tail).unwrap();
+    let brief = screen.text();
+    assert!(brief.contains("1 package run running, 0 ended"), "{brief}");
+    assert!(brief.contains("TestSuite/slow") && !brief.contains("TestSuite,"), "{brief}");
+    terminal.now(&run, at, Ask::Tests, &tail).unwrap();
+    let told = screen.text();
+    assert!(
+        told.contains("                          2\n") && !told.contains("                          1\n"),
+        "{told}"
+    );
+    assert!(!told.contains("hunter22") && !told.contains('\x1b'), "{told}");
+}

@@ -82,7 +82,7 @@ impl<'a> Desk<'a> {
         // Whoever was killed between two files of the stack has left the second one as it was.
         stack.change(|_| ())?;
         let told = Arc::new(Told::new(&stack.folder));
-        let cancelled = signals::listen(told.clone());
+        let (_, cancelled) = signals::listen(told.clone());
         Ok(Desk { settings, world, stack, told, cancelled, _hold: hold })
     }
 

@@ -175,6 +175,7 @@ async fn watch_guest(stage: Arc<Stage>, domain: Domain, fate: Arc<watch::Sender<
             }
             "SIGINT" => signal_self(Signal::INT),
             "SIGTERM" => signal_self(Signal::TERM),
+            "SIGUSR1" => signal_self(Signal::USR1),
             "SIGKILL" => signal_self(Signal::KILL),
             other => drop(stage.careless("ask", &domain.name, &format!("`{other}` is nothing a world does"))),
         }
