@@ -9,13 +9,12 @@ use toml::Spanned;
 
 use super::super::catalogue::Catalogue;
 use super::super::select::Expression;
-use super::super::sets::{self, Rule, TestSet};
+use super::super::sets::{self, Rule, TestSet, refused};
 use super::super::spec::Resolved;
 use super::super::{Cell, Complaint};
 use super::Read;
 use super::layer::Layer;
 use crate::error::nearest;
-use crate::run::filter::Filter;
 
 /// A named part of the suite, for the cells that it says.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -116,17 +115,19 @@ impl Layer {
     }
 
     fn rule(&self, packages: &str, written: &WrittenRule) -> Result<Rule, Complaint> {
-        let checked = |pattern: &Spanned<String>| match Filter::parse(pattern.get_ref()) {
-            Ok(_) => Ok(pattern.get_ref().clone()),
-            Err(error) => {
-                let complaint =
-                    self.complain(pattern.span(), &format!("not a test filter: {}", error.reason));
+        let checked = |patterns: &[Spanned<String>]| match refused(
+            patterns.iter().map(|pattern| pattern.get_ref().as_str()),
+        ) {
+            None => Ok(patterns.iter().map(|pattern| pattern.get_ref().clone()).collect()),
+            Some((number, why)) => {
+                let what = format!("not a test filter: {why}");
+                let complaint = self.complain(patterns[number].span(), &what);
                 Err(complaint.hint("each is a regular expression of Go, as for `-test.run`"))
             }
         };
         let mut rule = Rule::all_of(packages);
-        rule.run_only = written.run_only.iter().map(checked).collect::<Result<_, _>>()?;
-        rule.skip = written.skip.iter().map(checked).collect::<Result<_, _>>()?;
+        rule.run_only = checked(&written.run_only)?;
+        rule.skip = checked(&written.skip)?;
         rule.exclude = written.exclude;
         rule.args.clone_from(&written.args);
         rule.env.clone_from(&written.env);

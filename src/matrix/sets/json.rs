@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer};
 use super::super::{Complaint, place};
 use super::{Rule, TestSet};
 use crate::error::nearest;
-use crate::run::filter::Filter;
 
 /// Largest file, bytes.
 const LARGEST: usize = 1 << 20;
@@ -55,16 +54,12 @@ pub fn parse(name: &str, text: &str) -> Result<TestSet, Complaint> {
     let config: RunConfig = serde_json::from_str(text).map_err(|error| refused(name, text, &error))?;
     let mut rules = Vec::new();
     for (package, filter) in config.filters {
-        for pattern in filter.run_only.iter().chain(&filter.skip) {
-            Filter::parse(pattern).map_err(|error| {
-                place::complain(
-                    name,
-                    text,
-                    literal(text, pattern),
-                    &format!("not a test filter: {}", error.reason),
-                )
-                .hint("each is a regular expression of Go, as for `-test.run`")
-            })?;
+        for patterns in [&filter.run_only, &filter.skip] {
+            if let Some((number, why)) = super::refused(patterns.iter().map(String::as_str)) {
+                let at = literal(text, &patterns[number]);
+                let complaint = place::complain(name, text, at, &format!("not a test filter: {why}"));
+                return Err(complaint.hint("each is a regular expression of Go, as for `-test.run`"));
+            }
         }
         let PackageFilter { run_only, skip, exclude } = filter;
         rules.push(Rule { run_only, skip, exclude, ..Rule::all_of(&package) });

@@ -12,6 +12,7 @@ use kmt_reporters::event::CellId;
 use serde::Serialize;
 
 use super::select::{PackagePattern, TestChoice};
+use crate::run::filter::Filter;
 
 /// A part of a suite.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -65,6 +66,22 @@ impl Rule {
         let either = |patterns: &[String]| (!patterns.is_empty()).then(|| patterns.join("|"));
         TestChoice { run: either(&self.run_only), skip: either(&self.skip) }
     }
+}
+
+/// The first pattern that Go refuses, by its number, and why: alone, or behind those before it, since Go is given all of
+/// them in one and cuts that by counting brackets.
+pub fn refused<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Option<(usize, String)> {
+    let mut all = Vec::new();
+    for (number, pattern) in patterns.into_iter().enumerate() {
+        if let Err(error) = Filter::parse(pattern) {
+            return Some((number, error.reason));
+        }
+        all.push(pattern);
+        if let Err(error) = Filter::parse(&all.join("|")) {
+            return Some((number, format!("behind those before it: {}", error.reason)));
+        }
+    }
+    None
 }
 
 impl TestSet {
@@ -151,6 +168,19 @@ mod tests {
         let only = TestSet::of_rules(vec![Rule::all_of("pkg/ebpf")]);
         assert!(only.rule_of("pkg/ebpf").is_some() && only.rule_of("pkg/ebpf/x").is_none());
         assert!(TestSet::of_rules(Vec::new()).rule_of("anything").is_some());
+    }
+
+    #[test]
+    fn patterns_that_go_cannot_cut_apart_again_are_refused_though_each_is_good() {
+        let why = |patterns: &[&str]| refused(patterns.iter().copied());
+        assert_eq!(why(&["TestA", "^TestB$/x", "(a|b)"]), None);
+        assert_eq!(why(&[]), None);
+        assert_eq!(why(&["TestA", "("]), Some((1, "unclosed group".to_owned())));
+        // Go counts `[[]` as one bracket that stays open.
+        assert_eq!(why(&["[[]"]), None);
+        let (number, reason) = why(&["[[]", "TestB", "(x]/y)"]).unwrap();
+        assert_eq!(number, 2);
+        assert!(reason.starts_with("behind those before it: "), "{reason}");
     }
 
     #[test]

@@ -350,7 +350,7 @@ pub(super) const RULES: &[Rule] = &[
             "Parameter '",
             "parameter '",
             "Duplicate ID",
-            "No '",
+            "bus found for device",
             "not supported by",
             "not supported in this QEMU",
             "is not supported",

@@ -56,11 +56,12 @@ pub(super) fn judge(seen: &Seen, facts: &Facts) -> Option<Finding> {
     let mut candidates = words(facts, From::Hypervisor);
     candidates.extend(console(seen, facts));
     candidates.extend(contact(seen, facts));
-    candidates.extend(clock(facts));
     let lively = facts.ended == Ended::Deadline && slow::lively(seen, facts) == Some(true);
     if lively {
         candidates.retain(|candidate| candidate.rank >= WEAK);
     }
+    // Who was asked for the time is up: that the console still grows says nothing.
+    candidates.extend(clock(facts));
     let ended = candidates.iter().any(|candidate| candidate.rank >= GRAVE && !candidate.explains);
     if !ended && (lively || facts.ended == Ended::Unknown) {
         candidates.retain(|candidate| !candidate.explains);

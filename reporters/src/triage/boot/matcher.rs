@@ -2,13 +2,10 @@
 
 use std::sync::OnceLock;
 
-use aho_corasick::automaton::{Automaton, OverlappingState};
-use aho_corasick::dfa::DFA;
-use aho_corasick::{Anchored, Input};
 use memchr::memmem::Finder;
 
 use super::rule::{At, From, Milestone, Rule};
-use super::sieve::Sieve;
+use super::sieve::{Found, Sieve};
 use super::{FAMILIES, seen};
 use crate::triage::prefix;
 use crate::triage::splat;
@@ -31,9 +28,8 @@ pub(super) enum Sign {
 /// Words, and what they mean.
 #[derive(Debug)]
 pub(super) struct Matcher {
-    automaton: DFA,
     sieve: Sieve,
-    /// For each pattern of the automaton: which words, where.
+    /// For each word of the sieve: what it means, and where it must stand.
     signs: Vec<(Sign, At)>,
     rules: Vec<&'static Rule>,
     /// For each rule what else it asks of a line.
@@ -74,13 +70,11 @@ impl Matcher {
             words.push(word);
             signs.push((Sign::Splat, At::Start));
         }
-        #[expect(clippy::expect_used, reason = "the words are constants, and every test makes them")]
-        let automaton = DFA::new(&words).expect("a few thousand bytes of words");
         let finders = |words: &'static [&'static str]| words.iter().map(Finder::new).collect();
         let asks = rules.iter().map(|rule| Asks { with: finders(rule.with), without: finders(rule.without) });
         let asks = asks.collect();
         let sieve = Sieve::new(&words);
-        Matcher { automaton, sieve, signs, rules, asks }
+        Matcher { sieve, signs, rules, asks }
     }
 
     pub(super) fn rules(&self) -> &[&'static Rule] {
@@ -104,26 +98,17 @@ impl Matcher {
     }
 
     fn search(&self, line: &[u8], from: From, each: &mut impl FnMut(Sign)) {
-        if !self.sieve.holds(line) {
-            return;
-        }
-        let input = Input::new(line).anchored(Anchored::No);
-        let mut state = OverlappingState::start();
         let mut message = None;
-        loop {
-            if self.automaton.try_find_overlapping(&input, &mut state).is_err() {
-                return;
-            }
-            let Some(found) = state.get_match() else { return };
+        for Found { start, end, word } in self.sieve.find(line) {
             let message = *message.get_or_insert_with(|| prefix::strip(line).at);
-            let (sign, at) = self.signs[found.pattern().as_usize()];
+            let (sign, at) = self.signs[word];
             // The kernel repeats its command line, which may hold any words.
-            if is_command_line(&line[message..]) || !stands(line, found.start(), found.end(), message, at) {
+            if is_command_line(&line[message..]) || !stands(line, start, end, message, at) {
                 continue;
             }
             match sign {
                 Sign::Rule(index, _) if self.rules[index].from != from || !self.asks[index].fit(line) => {}
-                Sign::Rule(index, _) => each(Sign::Rule(index, found.start())),
+                Sign::Rule(index, _) => each(Sign::Rule(index, start)),
                 _ if from == From::Console => each(sign),
                 _ => {}
             }

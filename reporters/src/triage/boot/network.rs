@@ -147,6 +147,8 @@ pub(super) const RULES: &[Rule] = &[
             "IP-Config: Retrying forever",
             "Unable to get a lease",
             "Failed to start Wait for Network to be Configured",
+            // Newer ones name the unit first.
+            ".service - Wait for Network to be Configured",
             // systemd shortens long names in the middle.
             "Failed to start systemd-networkd-wait",
             "Failed to start Network Manager Wait Online",
@@ -221,7 +223,7 @@ pub(super) const RULES: &[Rule] = &[
         .from(From::Contact),
     rule(
         &NO_ROUTE,
-        545,
+        548,
         &[
             "Network is unreachable",
             "network is unreachable",

@@ -50,6 +50,8 @@ pub(super) const RULES: &[Rule] = &[
             "nfs: server ",
             "Failed to mount /opt/kernel-version-testing",
             "Failed to mount /mnt/",
+            // Newer ones name the unit first.
+            "Failed to mount mnt-",
             "Failed to mount opt-kernel",
             "Failed to mount kernel-version-testing",
         ],
