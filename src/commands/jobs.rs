@@ -129,9 +129,16 @@ fn request(selection: &Selection, source: &Source, arch: Arch) -> Result<BuildRe
         args: all(&component.build_args),
         env: component.build_env.iter().map(|(name, value)| (name.clone(), put(value))).collect(),
         inputs: all(&component.inputs),
-        artifacts: component.artifacts.iter().map(|artifact| artifact_for(artifact, arch)).collect(),
+        artifacts: artifacts_of(component, arch),
         ..BuildRequest::new(root, arch)
     })
+}
+
+/// What is shipped besides tests, scripts of the preparation with it.
+fn artifacts_of(component: &crate::settings::Component, arch: Arch) -> Vec<Artifact> {
+    let scripts = component.prepare.scripts.iter().map(|script| Artifact::Same(script.clone()));
+    let all = component.artifacts.iter().cloned().chain(scripts);
+    all.map(|artifact| artifact_for(&artifact, arch)).collect()
 }
 
 fn artifact_for(artifact: &Artifact, arch: Arch) -> Artifact {

@@ -101,6 +101,14 @@ pub struct Conductor<'a> {
     pub stop: watch::Receiver<bool>,
 }
 
+/// Where tests run in a guest.
+struct Place {
+    /// Folder of the component, with prefix.
+    root: String,
+    /// What scripts of the preparation export.
+    exported: Vec<(String, String)>,
+}
+
 /// What a machine has done for its cell.
 struct Served {
     aftermath: Aftermath,
@@ -230,10 +238,9 @@ impl Conductor<'_> {
             prepared = self.prepare(cell, held, &root) => prepared,
             _ = stop.wait_for(|stop| *stop) => return ends(Aftermath::Doubtful),
         };
-        if !prepared {
-            return ends(Aftermath::Doubtful);
-        }
-        Served { aftermath: self.tasks(held, &artifacts.packages, root, work).await, goes_on: true }
+        let Some(exported) = prepared else { return ends(Aftermath::Doubtful) };
+        let place = Place { root, exported };
+        Served { aftermath: self.tasks(held, &artifacts.packages, place, work).await, goes_on: true }
     }
 
     async fn ship(&self, cell: &Cell, held: &Held, artifacts: &ArtifactSet, root: &str) -> bool {
@@ -262,11 +269,11 @@ impl Conductor<'_> {
         }
     }
 
-    /// Makes the guest what the component wants it to be; whether it is.
-    async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> bool {
+    /// Makes the guest what the component wants it to be; what its scripts export where it is.
+    async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> Option<Vec<(String, String)>> {
         let steps = &self.tests.preparation;
         if steps.is_empty() {
-            return true;
+            return Some(Vec::new());
         }
         let preparing = prepare::prepare(steps, cell.id.arch, held.guest.connection.as_ref(), root);
         let failure = match timeout(PREPARATION, preparing).await {
@@ -275,22 +282,23 @@ impl Conductor<'_> {
                     (held.record.id.clone(), prepared.steps.last().map(|step| step.name.clone()));
                 let (steps, failed) = (prepared.steps, prepared.failed.clone());
                 self.record.emit(Event::GuestPrepared { machine, cell: cell.id.clone(), steps, failed });
-                let Some(why) = prepared.failed else { return true };
+                let Some(why) = prepared.failed else { return Some(prepared.env) };
                 Failure::new(Kind::Infrastructure, format!("`{}`", last.unwrap_or_default())).caused_by(why)
             }
             Ok(Err(error)) => Failure::from(error),
             Err(_) => Failure::new(Kind::Infrastructure, format!("not done in {} s", PREPARATION.as_secs())),
         };
         self.failed(cell, "prepare", &failure);
-        false
+        None
     }
 
     /// One task after another, until all is over or the machine cannot be trusted any more, its kernel watched.
-    async fn tasks(&self, held: &Held, packages: &[TestPackage], root: String, work: &Work) -> Aftermath {
+    async fn tasks(&self, held: &Held, packages: &[TestPackage], place: Place, work: &Work) -> Aftermath {
         let rules = &self.tests.rules;
         let lane = Lane {
             guest: &held.guest,
-            root,
+            root: place.root,
+            exported: place.exported,
             words: &self.tests.words,
             filters: &self.tests.filters,
             count: self.tests.count,

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::brake::{Brake, Halt};
 use super::filter::{Filters, TestFilters};
 use super::formats::{Reader, Speech};
-use super::script::{END, Listing, Piece, RUN, Said, ShardOrder, Splitter};
+use super::script::{ASK_KERNEL, END, Listing, Piece, RUN, Said, ShardOrder, Splitter};
 use super::task::Task;
 use super::timeline::Timeline;
 use super::tracker::Tracker;
@@ -41,6 +41,8 @@ pub struct Lane<'a> {
     pub guest: &'a Guest,
     /// Folder of the component in the guest, with prefix.
     pub root: String,
+    /// Environment of the binaries that scripts of the preparation export; over what is said elsewhere.
+    pub exported: Vec<(String, String)>,
     /// Arguments and environment of the binaries.
     pub words: &'a PackageWords,
     /// Which tests of each package.
@@ -259,7 +261,7 @@ impl Lane<'_> {
                 }
                 _ => Listing::No,
             },
-            env: words.env_below(&self.root, self.cell().arch),
+            env: [words.env_below(&self.root, self.cell().arch), self.exported.clone()].concat(),
             args,
         }
     }
@@ -334,6 +336,7 @@ impl Lane<'_> {
         {
             execution.tracker.all_output_to(test);
         }
+        self.ask_kernel().await;
         let mut answered = self.signal("QUIT", &execution.pidfile).await;
         let mut dying = timeout(self.deadlines.grace, self.drain(execution, stream)).await;
         if dying.is_err() {
@@ -347,6 +350,13 @@ impl Lane<'_> {
             Ended::OutOfTime { .. } => Ended::OutOfTime { ended },
             _ => Ended::Deadline { ended },
         }
+    }
+
+    /// Has the kernel write to its log who waits for what, and where the memory is: what hangs may hang there.
+    async fn ask_kernel(&self) {
+        let file = format!("{}/proc/sysrq-trigger", self.guest.connection.prefix());
+        let argv = ["sh", "-c", ASK_KERNEL, "sh", &file];
+        let _ = timeout(self.deadlines.signal, self.guest.connection.run(&argv, Vec::new())).await;
     }
 
     /// Signals the process group of the binary; whether the guest carried it out.

@@ -35,6 +35,8 @@ pub struct Prepared {
     pub steps: Vec<PreparedStep>,
     /// Why the last one failed.
     pub failed: Option<String>,
+    /// What scripts want in the environment of the tests.
+    pub env: Vec<(String, String)>,
 }
 
 /// The steps of a component, in the order in which they are done.
@@ -73,6 +75,9 @@ pub fn steps(component: &Component) -> std::result::Result<Vec<Step>, String> {
     for pattern in &prepare.docker_images {
         add(format!("images {pattern}"), "images", [pattern, "", "", ""]);
     }
+    for script in &prepare.scripts {
+        add(format!("script {script}"), "script", [script, "", "", ""]);
+    }
     if component.layout == Layout::Agent {
         add("BTF archive".to_owned(), "btf", [BPF_FOLDER, BTF, "", ""]);
     }
@@ -91,7 +96,7 @@ pub async fn prepare(steps: &[Step], arch: Arch, guest: &dyn Connection, root: &
         return Ok(Prepared::default());
     }
     let nonce = uuid::Uuid::new_v4().simple().to_string();
-    let mut input = format!("{nonce}\n{root}\n");
+    let mut input = format!("{nonce}\n{root}\n{root}/.kmt-env-{nonce}\n");
     for step in steps {
         input.push_str(step.kind);
         for (index, word) in step.words.iter().enumerate() {
@@ -121,10 +126,22 @@ pub async fn prepare(steps: &[Step], arch: Arch, guest: &dyn Connection, root: &
         prepared.steps.push(PreparedStep { name: step.name.clone(), duration_ms });
         if verdict != "ok" {
             prepared.failed = Some(words.to_owned());
-            break;
+            return Ok(prepared);
+        }
+    }
+    for (.., line) in said {
+        match line.split_once('=').filter(|(name, _)| is_variable(name)) {
+            Some((name, value)) => prepared.env.push((name.to_owned(), value.to_owned())),
+            None => prepared.failed = Some(format!("`{line}` in KMT_ENV is not NAME=VALUE")),
         }
     }
     Ok(prepared)
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Time, verdict and words of a line of the script.
@@ -182,6 +199,36 @@ mod tests {
     async fn what_is_mounted_already_is_left_alone() {
         let text = "[prepare]\nmounts = [{ type = \"proc\", target = \"/proc\" }]\n";
         assert_eq!(done(text).await.failed, None);
+    }
+
+    #[tokio::test]
+    async fn a_script_runs_in_the_folder_and_what_it_exports_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let run = async |script: &str| {
+            std::fs::write(root.join("setup.sh"), script).unwrap();
+            let steps = steps(&component("prepare.scripts = [\"setup.sh\"]\n")).unwrap();
+            prepare(&steps, Arch::X86_64, &Local::new("/"), root.to_str().unwrap()).await.unwrap()
+        };
+        let prepared =
+            run("pwd >where\necho \"FOLDER=$(pwd) x=y\" >>\"$KMT_ENV\"\necho B= >>\"$KMT_ENV\"\n").await;
+        assert_eq!((prepared.failed, prepared.steps[0].name.as_str()), (None, "script setup.sh"));
+        let value = format!("{} x=y", root.display());
+        assert_eq!(prepared.env, [("FOLDER".to_owned(), value), ("B".to_owned(), String::new())]);
+        let mut left: Vec<_> =
+            std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["setup.sh", "where"]);
+
+        let prepared = run("echo no such device >&2\nexit 3\n").await;
+        assert_eq!(prepared.failed.as_deref(), Some("no such device"));
+        let prepared = run("echo 1X=2 >\"$KMT_ENV\"\n").await;
+        assert_eq!(prepared.failed.as_deref(), Some("`1X=2` in KMT_ENV is not NAME=VALUE"));
+        std::fs::remove_file(root.join("setup.sh")).unwrap();
+        let steps = steps(&component("prepare.scripts = [\"setup.sh\"]\n")).unwrap();
+        let gone = prepare(&steps, Arch::X86_64, &Local::new("/"), root.to_str().unwrap()).await.unwrap();
+        assert!(gone.failed.unwrap().starts_with("there is no `setup.sh` in "));
     }
 
     #[test]

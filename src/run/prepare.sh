@@ -1,4 +1,4 @@
-# Prepares a guest. Input, one value a line: nonce, folder of the component, then for each step its kind and four values.
+# Prepares a guest. Input, one value a line: nonce, folder of the component, file for what scripts export, then for each step its kind and four values.
 # After each step it says, behind a record separator and the nonce: the time, `ok` or `failed`, and words. The first
 # step that fails is the last. An emulated guest pays 10 ms for each process.
 set -u
@@ -9,6 +9,7 @@ say() {
 }
 next && nonce=$value
 next && root=$value
+next && exports=$value
 
 program() {
   command -v "$1" >/dev/null || { echo "there is no program \`$1\`"; return 1; }
@@ -85,6 +86,14 @@ images() {
   done
   [ -n "$found" ] || { echo "no archive matches \`$1\` in $root"; return 1; }
 }
+# A script of the repository; what it exports is told at the end.
+script() {
+  cd "$root" || return 1
+  [ -f "$1" ] || { echo "there is no \`$1\` in $root"; return 1; }
+  : >>"$exports" || return 1
+  case $1 in /*) file=$1 ;; *) file=./$1 ;; esac
+  if [ -x "$file" ]; then KMT_ENV=$exports "$file" </dev/null; else KMT_ENV=$exports sh "$file" </dev/null; fi
+}
 # What the kernel does not tell of itself, the tests look for in an archive.
 btf() {
   archive=$root/$1/co-re/btf/minimized-btfs.tar.xz
@@ -100,13 +109,20 @@ while next; do
   next && c=$value
   next && d=$value
   case $kind in
-  program | package | module | mount_at | write | images | btf) ;;
+  program | package | module | mount_at | write | images | script | btf) ;;
   *) say failed "there is no step \`$kind\`"; exit 0 ;;
   esac
   if words=$("$kind" "$a" "$b" "$c" "$d" 2>&1); then
     say ok ''
   else
+    rm -f "$exports"
     say failed "$(printf '%s' "$words" | tail -n 1)"
     exit 0
   fi
 done
+if [ -e "$exports" ]; then
+  while IFS= read -r line || [ -n "$line" ]; do
+    if [ -n "$line" ]; then say env "$line"; fi
+  done <"$exports"
+  rm -f "$exports"
+fi

@@ -81,6 +81,9 @@ say exited "$status" "$leaked"
 /// `sh -c END sh SIGNAL PIDFILE`: signals the process group of a binary.
 pub const END: &str = r#"[ -r "$2" ] && kill "-$1" "-$(cat "$2")""#;
 
+/// `sh -c ASK_KERNEL sh FILE`: SysRq for blocked tasks (`w`) and memory (`m`), where the kernel has it.
+pub const ASK_KERNEL: &str = r#"[ -w "$1" ] && for key in w m; do echo "$key" >"$1"; done"#;
+
 /// A value as one line for `printf %b`.
 fn line(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 1);

@@ -274,6 +274,9 @@ pub struct Preparation {
     pub files: BTreeMap<String, Text>,
     /// Archives of container images to load into the guest's docker, relative to `{root}`; patterns of `sh` will do.
     pub docker_images: Vec<String>,
+    /// Scripts of the repository that run in the guest after all else, in `{root}`. Lines `NAME=VALUE` that one writes to the
+    /// file named by `KMT_ENV` are in the environment of the tests, over what is said here.
+    pub scripts: Vec<String>,
 }
 
 /// A disk: empty and of a size, or what an image holds. What is written to it goes with the machine.

@@ -126,4 +126,8 @@ fn a_hang_is_ended(home: &Home, order: &[String]) {
     differs_after(&told, &wanted);
     let words = told.junit_words(&debian_12(), PACKAGE, "TestHang/waits");
     assert!(words.contains("goroutine "), "where it hung is not told: {words}");
+    let machine = told.folder.join("machines").join(debian_12().replace('/', "-"));
+    let kernel = String::from_utf8_lossy(&std::fs::read(machine.join("dmesg.log")).unwrap()).into_owned();
+    let asked = kernel.contains("Show Blocked State") && kernel.contains("Mem-Info:");
+    assert!(asked, "the kernel was not asked what waits: {kernel:.3000}");
 }
