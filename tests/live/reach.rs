@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Home, cell, fixture, step, text, wait_for};
+use crate::harness::{Home, cell, fixture, program, step, text, wait_for};
 
 /// How long a shell in an emulated machine may take to answer.
 const PROMPT: Duration = Duration::from_secs(60);
@@ -93,6 +93,7 @@ fn people_reach_machines() {
 
     panes(&home);
     status_while_a_test_runs(&home);
+    keys(&home);
     home.destroy();
 }
 
@@ -112,17 +113,57 @@ fn copies(home: &Home) {
     stack(home, &["cp", "debian_12:/root/none", &text(&back)], 102);
 }
 
-fn panes(home: &Home) {
-    step("tmux: one window, a pane a machine, each in its own");
+/// Sockets of the story's own tmux.
+fn sockets(home: &Home) -> PathBuf {
     let sockets = home.folder.join("tmux");
     fs::create_dir_all(&sockets).unwrap();
-    let tmux = |args: &[&str]| {
-        let mut command = Command::new("tmux");
-        let output = command.env("TMUX_TMPDIR", &sockets).env_remove("TMUX").args(args).output();
-        let output = output.expect("apt-get install tmux");
-        assert!(output.status.success(), "tmux {args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+    sockets
+}
+
+fn tmux(sockets: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("tmux");
+    let command =
+        command.env("TMUX_TMPDIR", sockets).env("LC_ALL", "C.UTF-8").env_remove("TMUX").env_remove("CI");
+    let output = command.args(args).output().expect("apt-get install tmux");
+    assert!(output.status.success(), "tmux {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn keys(home: &Home) {
+    step("keys: what runs with its last lines, a console, and an end in order");
+    let sockets = sockets(home);
+    let tmux = |args: &[&str]| tmux(&sockets, args);
+    let run = format!(
+        "KMT_HOME={} {} -C {} run --stack {STACK} --vms debian_12-local-distro --packages ./pkg/faults \
+         --test-env FIXTURE_FAULT=slow; echo EXIT=$?; stty -a; sleep 600",
+        home.folder.display(),
+        program().display(),
+        fixture()
+    );
+    tmux(&["new-session", "-d", "-s", "keys", "-x", "150", "-y", "50", &run]);
+    let shown = |word: &str| {
+        let capture = || tmux(&["capture-pane", "-p", "-t", "keys"]);
+        wait_for(word, PROMPT, || Some(capture()).filter(|shown| shown.contains(word)))
     };
+    shown("pkg/faults TestSlow");
+    tmux(&["send-keys", "-t", "keys", "t"]);
+    shown("RUNNING [");
+    tmux(&["send-keys", "-t", "keys", "c"]);
+    println!("{}", shown("Console custom-6.12").trim_end());
+    tmux(&["send-keys", "-t", "keys", "q"]);
+    shown("EXIT=130");
+    let terminal = shown("icanon");
+    assert!(
+        !terminal.contains("-icanon") && !terminal.contains("-echo "),
+        "it is not given back: {terminal}"
+    );
+    tmux(&["kill-server"]);
+}
+
+fn panes(home: &Home) {
+    step("tmux: one window, a pane a machine, each in its own");
+    let sockets = sockets(home);
+    let tmux = |args: &[&str]| tmux(&sockets, args);
     // The second session replaces the first.
     for _ in 0..2 {
         let made = home.call(["tmux", "--stack", STACK, "--detach"]);

@@ -176,7 +176,7 @@ fn build(clock: &Clock) -> Result<(), String> {
 fn unit(clock: &Clock) -> Result<(), String> {
     if has_nextest() {
         // nextest does not run doctests.
-        let tests = clock.check(&mut words(&["cargo", "nextest", "run", "--workspace"]));
+        let tests = clock.check(&mut words(&["cargo", "nextest", "run", "--no-fail-fast", "--workspace"]));
         tests.and(clock.check(&mut words(&["cargo", "test", "--workspace", "--doc"])))
     } else {
         clock.check(&mut words(&["cargo", "test", "--workspace"]))
@@ -227,7 +227,7 @@ fn live(clock: &Clock) -> Result<(), String> {
 /// host.
 pub(crate) fn live_tests(target: &str, features: &str) -> Command {
     let mut child = if has_nextest() {
-        words(&["cargo", "nextest", "run", "--test-threads", "1"])
+        words(&["cargo", "nextest", "run", "--no-fail-fast", "--test-threads", "1"])
     } else {
         words(&["cargo", "test"])
     };

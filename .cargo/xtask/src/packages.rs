@@ -12,6 +12,8 @@ pub(crate) enum Need {
     Run,
     /// Its own tests.
     Test,
+    /// The long ones.
+    Soak,
 }
 
 impl FromStr for Need {
@@ -22,7 +24,8 @@ impl FromStr for Need {
             "build" => Ok(Self::Build),
             "run" => Ok(Self::Run),
             "test" => Ok(Self::Test),
-            _ => Err(format!("`{word}` is none of `build`, `run`, `test`")),
+            "soak" => Ok(Self::Soak),
+            _ => Err(format!("`{word}` is none of `build`, `run`, `test`, `soak`")),
         }
     }
 }
@@ -34,6 +37,7 @@ impl Need {
             Self::Build => "build",
             Self::Run => "run",
             Self::Test => "test",
+            Self::Soak => "soak",
         }
     }
 }
@@ -102,6 +106,9 @@ pub(crate) const TABLE: &[Package] = &[
     package(Need::Test, "golang-github-cilium-ebpf-dev", "a live test runs this foreign suite"),
     package(Need::Test, "golang-github-frankban-quicktest-dev", "which that suite's tests import"),
     package(Need::Test, "golang-github-google-go-cmp-dev", "which that suite's tests import"),
+    package(Need::Soak, "qemu-user-static", "programs of arm64 while its image is made"),
+    package(Need::Soak, "arch-test", "by which mmdebstrap finds out whether they run"),
+    package(Need::Soak, "qemu-system-arm", "a machine of arm64, emulated"),
 ];
 
 /// What of [`TABLE`] is missing for `need`. `installed` maps a package to its version; `has_command` looks
@@ -147,7 +154,7 @@ mod tests {
     #[test]
     fn a_bare_machine_lacks_the_whole_table_and_a_full_one_nothing() {
         let all: BTreeMap<_, _> = TABLE.iter().map(|row| (row.name.to_owned(), "1".to_owned())).collect();
-        assert_eq!(missing(Need::Test, &BTreeMap::new(), |_| false).len(), TABLE.len());
+        assert_eq!(missing(Need::Soak, &BTreeMap::new(), |_| false).len(), TABLE.len());
         assert!(missing(Need::Test, &all, |_| false).is_empty());
     }
 

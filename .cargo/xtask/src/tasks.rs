@@ -23,8 +23,12 @@ const BENCHES: &[(&str, &str, &str)] = &[
     ("triage", "kmt-reporters", "the cause of a gigabyte of console, on one core"),
 ];
 
-/// Images that stay out of the gate: one past its support, one that changes daily.
-const SOAK_IMAGES: &[&str] = &["images", "build", "debian_11", "debian_sid"];
+/// Images that stay out of the gate: one past its support, one that changes daily, one of another architecture.
+const SOAK_IMAGES: &[&str] = &["images", "build", "debian_11", "debian_sid", "debian_12-arm64-distro"];
+
+/// How the kernel calls programs of arm64, for its table of formats. `F`: the emulator is opened now, so that it is there in
+/// a file system without it.
+const ARM64_PROGRAMS: &str = r":qemu-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:F";
 
 /// Where the repository lies.
 pub(crate) fn repository() -> PathBuf {
@@ -45,7 +49,8 @@ pub(crate) fn demo(extra: &[String]) -> Result<u8, String> {
 
 /// What takes too long for the gate.
 pub(crate) fn soak() -> Result<u8, String> {
-    setup::ready(Need::Test)?;
+    setup::ready(Need::Soak)?;
+    arm64_programs()?;
     let images = Group {
         name: "images",
         about: "the images that stay out of the gate",
@@ -60,17 +65,30 @@ pub(crate) fn soak() -> Result<u8, String> {
         name: "soak",
         about: "kill loops and the whole of Debian, on real machines",
         minutes: 180,
-        need: Need::Test,
+        need: Need::Soak,
         run: |clock| clock.check(groups::live_tests("live", "live,soak").arg("soak::")),
     };
     let fuzz = Group {
         name: "fuzz",
         about: "a million inputs or four minutes for each parser, by libFuzzer",
         minutes: 30,
-        need: Need::Test,
+        need: Need::Soak,
         run: fuzz,
     };
     Ok(groups::run(&[&fuzz, &images, &tests], Duration::from_hours(4)))
+}
+
+/// Has this machine run programs of arm64: without systemd nobody tells the kernel how.
+fn arm64_programs() -> Result<(), String> {
+    let folder = std::path::Path::new("/proc/sys/fs/binfmt_misc");
+    if folder.join("qemu-aarch64").exists() || cfg!(target_arch = "aarch64") {
+        return Ok(());
+    }
+    if !folder.join("register").exists() {
+        check(&mut words(&["mount", "-t", "binfmt_misc", "binfmt_misc", "/proc/sys/fs/binfmt_misc"]))?;
+    }
+    std::fs::write(folder.join("register"), ARM64_PROGRAMS)
+        .map_err(|error| format!("cannot tell the kernel of programs of arm64: {error}\nhint: as root"))
 }
 
 /// The targets of `tests/fuzz`.

@@ -59,7 +59,7 @@ impl Now<'_> {
             }
         }
         let waiting = self.run.cells.iter().filter(|cell| waits(cell)).count() as u64;
-        let mut text = format!("{} running, {} ended", plural(running, "package run"), self.ended());
+        let mut text = format!("{} ended, {running} running", plural(self.ended() as u64, "package run"));
         if waiting > 0 {
             text += &format!(", {} not up yet", plural(waiting, "cell"));
         }

@@ -176,7 +176,7 @@ fn what_goes_on_is_told_while_it_does() {
     let at = run.elapsed_ms + 2_500;
     terminal.now(&run, at, Ask::Brief, &tail).unwrap();
     let brief = screen.text();
-    assert!(brief.contains("1 package run running, 0 ended"), "{brief}");
+    assert!(brief.contains("0 package runs ended, 1 running"), "{brief}");
     assert!(brief.contains("TestSuite/slow") && !brief.contains("TestSuite,"), "{brief}");
     terminal.now(&run, at, Ask::Tests, &tail).unwrap();
     let told = screen.text();

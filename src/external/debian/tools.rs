@@ -315,7 +315,12 @@ impl DebianTools for DebianHost {
             Arch::X86_64 => "qemu-x86_64",
             Arch::Arm64 => "qemu-aarch64",
         };
-        if arch != Arch::host() && !Path::new("/proc/sys/fs/binfmt_misc").join(format).exists() {
+        if arch == Arch::host() {
+            return Ok(());
+        }
+        // mmdebstrap asks it whether programs of the architecture run.
+        program("arch-test").ok_or_else(|| missing("arch-test", "arch-test"))?;
+        if !Path::new("/proc/sys/fs/binfmt_misc").join(format).exists() {
             let error = Error::new(
                 "this machine",
                 "run programs of",

@@ -49,10 +49,31 @@ fn every_kernel_that_debian_has_is_green() {
     let home = Home::new("all-of-debian");
     step("ten machines, one suite; images that are missing are built");
     let matrix = format!("{}/../../../matrices/debian.toml", fixture());
-    let told = home.call(["run", &matrix, "--throw-away"]).limit(1800).end().expect(0).told();
+    let args = ["run", &matrix, "--arch", "x86_64", "--throw-away"];
+    let told = home.call(args).limit(1800).end().expect(0).told();
     let ready = told.kind("machine-ready");
     assert_eq!(ready.len(), 10, "{ready:?}");
     home.nothing_left();
+}
+
+#[test]
+fn a_guest_of_another_architecture_runs_the_suite() {
+    let home = Home::new("arm64");
+    let fixture = fixture();
+    step("an emulated machine of arm64, its binaries built here");
+    let args = [
+        "-C",
+        &fixture,
+        "run",
+        "--vms",
+        "debian_12-arm64-distro",
+        "--packages",
+        "./pkg/util/kernel,./pkg/ebpf",
+    ];
+    let told = home.call(args).limit(900).end().expect(0).told();
+    assert_eq!(told.kind("machine-ready")[0]["machine_arch"], "aarch64");
+    assert!(told.all_results(told.cells()[0]).len() > 30, "few tests");
+    home.destroy();
 }
 
 /// Needs root: the libvirtd that is ended is one of the test's own.
