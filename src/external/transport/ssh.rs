@@ -3,8 +3,9 @@
 //! The master keeps itself for a minute without us (`ControlPersist`), so a killed run leaves nothing for
 //! long, and ends at once when its machine does.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,11 @@ use crate::external::{self, Class, Error};
 const LOGIN: Duration = Duration::from_secs(40);
 /// How long a server may take to greet a new connection before another try is better.
 const GREETING: Duration = Duration::from_secs(3);
+
+/// How long a master stays without work: then whoever had it is gone.
+const IDLE: NonZeroUsize = NonZeroUsize::new(60).expect("more than nothing");
+/// How often it gets some from us: a machine may wait for a build that takes longer.
+const WORK: Duration = Duration::from_secs(25);
 
 /// The real transport.
 #[derive(Debug, Default)]
@@ -53,18 +59,15 @@ impl Transport for Ssh {
             .known_hosts_check(KnownHosts::Strict)
             .config_file(&route.config)
             .control_directory(&route.sockets)
-            .control_persist(ControlPersist::IdleFor(
-                std::num::NonZeroUsize::new(60).unwrap_or(std::num::NonZeroUsize::MIN),
-            ))
+            .control_persist(ControlPersist::IdleFor(IDLE))
             .server_alive_interval(Duration::from_secs(15))
             .connect_timeout(LOGIN)
             .connect_mux(&route.alias)
             .await
             .map_err(|error| failed("log in to", &route.alias, &error))?;
-        Ok(Arc::new(SshConnection {
-            alias: route.alias.clone(),
-            session: RwLock::new(Some(Arc::new(session))),
-        }))
+        let session = Arc::new(session);
+        tokio::spawn(keep(Arc::downgrade(&session)));
+        Ok(Arc::new(SshConnection { alias: route.alias.clone(), session: RwLock::new(Some(session)) }))
     }
 
     async fn program(
@@ -89,6 +92,16 @@ impl Transport for Ssh {
             .await
             .map_err(|error| error.hint("apt-get install openssh-client"))?;
         Ok(())
+    }
+}
+
+/// Gives a master some work now and then, as long as somebody has it.
+async fn keep(session: Weak<Session>) {
+    loop {
+        tokio::time::sleep(WORK).await;
+        let Some(session) = session.upgrade() else { return };
+        // One that does not answer is found out by whoever needs it.
+        let _ = timeout(WORK, session.command("true").status()).await;
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Home, Namespace, fixture, step};
+use crate::harness::{Home, Namespace, copy, fixture, repository, step};
 
 /// Moments at which a run is killed, from its first breath to the middle of its tests.
 const KILLS: u32 = 20;
@@ -54,6 +54,20 @@ fn every_kernel_that_debian_has_is_green() {
     let ready = told.kind("machine-ready");
     assert_eq!(ready.len(), 10, "{ready:?}");
     home.nothing_left();
+}
+
+#[test]
+fn a_machine_waits_for_a_build_of_two_minutes() {
+    let home = Home::new("long-build");
+    let tree = home.folder.join("probe");
+    copy(&repository().join("tests/fixtures/probe"), &tree);
+    let config = tree.join("kmt.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replacen("mkdir -p build", "sleep 120; mkdir -p build", 1)).unwrap();
+    step("its connection outlives the wait");
+    let args = ["-C", tree.to_str().unwrap(), "run", "--vms", "debian_12-local-distro"];
+    home.call(args).limit(300).end().expect(0);
+    home.destroy();
 }
 
 #[test]
