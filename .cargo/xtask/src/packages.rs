@@ -108,7 +108,6 @@ pub(crate) const TABLE: &[Package] = &[
     package(Need::Test, "golang-github-google-go-cmp-dev", "which that suite's tests import"),
     package(Need::Soak, "qemu-user-static", "programs of arm64 while its image is made"),
     package(Need::Soak, "arch-test", "by which mmdebstrap finds out whether they run"),
-    package(Need::Soak, "qemu-system-arm", "a machine of arm64, emulated"),
 ];
 
 /// What of [`TABLE`] is missing for `need`. `installed` maps a package to its version; `has_command` looks

@@ -16,9 +16,10 @@ impl Paragraph {
         self.needs("linux-image-").next()
     }
 
-    /// The packages that hold a kernel's files where its own is empty (from Linux 7 on).
+    /// The packages that hold a kernel's files where its own is empty (from Linux 6.18 on). `linux-base-…` is none of them:
+    /// it holds configuration and symbols, and leaves the archive before the others do.
     pub(super) fn kernel_parts(&self) -> impl Iterator<Item = &str> {
-        ["linux-base-", "linux-binary-", "linux-modules-"].into_iter().flat_map(|start| self.needs(start))
+        ["linux-binary-", "linux-modules-"].into_iter().flat_map(|start| self.needs(start))
     }
 
     fn needs(&self, start: &'static str) -> impl Iterator<Item = &str> {
@@ -152,7 +153,7 @@ mod tests {
         let found = newest(paragraphs(text)).unwrap();
         assert_eq!(found.kernel_behind(), None);
         let parts: Vec<&str> = found.kernel_parts().collect();
-        assert_eq!(parts, ["linux-base-7.2.13", "linux-binary-7.2.13", "linux-modules-7.2.13"]);
+        assert_eq!(parts, ["linux-binary-7.2.13", "linux-modules-7.2.13"]);
     }
 
     #[test]

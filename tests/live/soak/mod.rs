@@ -70,26 +70,6 @@ fn a_machine_waits_for_a_build_of_two_minutes() {
     home.destroy();
 }
 
-#[test]
-fn a_guest_of_another_architecture_runs_the_suite() {
-    let home = Home::new("arm64");
-    let fixture = fixture();
-    step("an emulated machine of arm64, its binaries built here");
-    let args = [
-        "-C",
-        &fixture,
-        "run",
-        "--vms",
-        "debian_12-arm64-distro",
-        "--packages",
-        "./pkg/util/kernel,./pkg/ebpf",
-    ];
-    let told = home.call(args).limit(900).end().expect(0).told();
-    assert_eq!(told.kind("machine-ready")[0]["machine_arch"], "aarch64");
-    assert!(told.all_results(told.cells()[0]).len() > 30, "few tests");
-    home.destroy();
-}
-
 /// Needs root: the libvirtd that is ended is one of the test's own.
 #[test]
 fn a_launch_goes_on_after_libvirtd_was_restarted_in_its_middle() {
