@@ -1,7 +1,7 @@
 //! What goes on, on request: by keys where the board is on a terminal, by SIGUSR1 everywhere.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::signals::Cancel;
-use crate::record::{Record, last_of};
+use crate::record::{Record, tail};
 use crate::stack::Stack;
 
 /// What the keys do.
@@ -28,7 +28,6 @@ const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Listens for SIGUSR1, and for keys where a person watches the board; what it returns gives the terminal back.
 pub(super) fn listen(record: &Arc<Record>, stack: &Stack, cancel: Cancel, watched: bool) -> Keyboard {
     let (pressed, mut keys) = mpsc::unbounded_channel();
-    let keyboard = Keyboard;
     if watched && std::io::stdin().is_terminal() {
         std::thread::spawn(move || read_keys(&pressed));
     }
@@ -51,7 +50,7 @@ pub(super) fn listen(record: &Arc<Record>, stack: &Stack, cancel: Cancel, watche
             }
         }
     });
-    keyboard
+    Keyboard
 }
 
 /// The consoles of the stack's machines, one after the other.
@@ -73,8 +72,7 @@ impl Consoles {
         let mut text = format!("     Console {} ({turn} of {})\n", escape_line(machine), machines.len());
         let file: PathBuf = self.stack.machine_folder(machine).join("console.log");
         let (lines, bytes) = CONSOLE;
-        let content = last_of(&file, bytes).unwrap_or_default();
-        let content = String::from_utf8_lossy(&content);
+        let content = tail(&file, bytes).unwrap_or_default();
         let said: Vec<String> =
             content.lines().map(escape_line).filter(|line| !line.trim().is_empty()).collect();
         for line in &said[said.len().saturating_sub(lines)..] {
@@ -126,11 +124,11 @@ fn read_keys(pressed: &mpsc::UnboundedSender<u8>) {
             Err(_) => return,
         }
         let mut key = [0];
-        match std::io::stdin().lock().read(&mut key) {
+        // Not by a buffer: what waits there would not wake us.
+        match rustix::io::read(&stdin, &mut key) {
             Ok(1) => drop(pressed.send(key[0])),
-            Ok(_) => return,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return,
         }
     }
 }

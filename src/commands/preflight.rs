@@ -22,7 +22,7 @@ use crate::plan::Partition;
 use crate::run::conduct::Tests;
 use crate::run::filter::{Filter, Filters, TestFilters};
 use crate::run::lane::Allowed;
-use crate::run::prepare::steps;
+use crate::run::prepare::{is_variable, steps};
 use crate::run::words::PackageWords;
 use crate::settings::Settings;
 use crate::settings::component::{Component, Format};
@@ -168,8 +168,7 @@ pub(super) fn variable(word: &str) -> Result<(String, String)> {
             (word, value)
         }
     };
-    let sane = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if name.is_empty() || !name.chars().all(sane) || name.starts_with(|c: char| c.is_ascii_digit()) {
+    if !is_variable(name) {
         return Err(Failure::usage(format!("`{}` is not the name of a variable", name.escape_debug())));
     }
     Ok((name.to_owned(), value))

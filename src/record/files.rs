@@ -105,18 +105,23 @@ pub(super) fn raw_tail(
     package: &str,
     attempt: u32,
     most: u64,
-) -> std::io::Result<Vec<u8>> {
-    last_of(&folder.join(name_of(cell, package, attempt, "raw")), most)
+) -> std::io::Result<String> {
+    tail(&folder.join(name_of(cell, package, attempt, "raw")), most)
 }
 
-/// The last bytes of a file, at most so many.
-pub fn last_of(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+/// The last `length` bytes of a file as text; what is before the first line break of a part is left out.
+pub fn tail(path: &Path, length: u64) -> std::io::Result<String> {
     let mut file = File::open(path)?;
-    let from = file.metadata()?.len().saturating_sub(most);
+    let whole = file.metadata()?.len();
+    let from = whole.saturating_sub(length);
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    file.take(length).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(match text.split_once('\n') {
+        Some((_, rest)) if from > 0 => rest.to_owned(),
+        _ => text,
+    })
 }
 
 impl PackageFiles {
@@ -202,5 +207,13 @@ mod tests {
                 assert_eq!(output.length, told.len() as u64);
             }
         }
+    }
+
+    #[test]
+    fn a_tail_begins_with_a_line() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"first\nsecond\nthird").unwrap();
+        assert_eq!(tail(file.path(), 10).unwrap(), "third");
+        assert_eq!(tail(file.path(), 100).unwrap(), "first\nsecond\nthird");
     }
 }

@@ -24,7 +24,7 @@ use kmt_reporters::terminal::{Ask, Tail};
 
 use crate::error::{Failure, Result};
 use crate::settings::Home;
-pub use files::{PackageFiles, last_of};
+pub use files::{PackageFiles, tail};
 
 /// Whoever shows facts while they come.
 pub trait Show: Send {

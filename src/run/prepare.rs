@@ -138,7 +138,8 @@ pub async fn prepare(steps: &[Step], arch: Arch, guest: &dyn Connection, root: &
     Ok(prepared)
 }
 
-fn is_variable(name: &str) -> bool {
+/// Whether it may be the name of a variable.
+pub fn is_variable(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

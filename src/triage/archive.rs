@@ -1,7 +1,7 @@
 //! Archives and files of others: limited, and nothing of them is ever unpacked to a path.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek as _, SeekFrom};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
@@ -66,21 +66,6 @@ fn broken(count: usize, error: &std::io::Error) -> String {
     }
 }
 
-/// The last `length` bytes of a file as text; what is before the first line break of a part is left out.
-pub fn tail(path: &Path, length: u64) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let whole = file.metadata()?.len();
-    let from = whole.saturating_sub(length);
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(length).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(match text.split_once('\n') {
-        Some((_, rest)) if from > 0 => rest.to_owned(),
-        _ => text,
-    })
-}
-
 /// A file that is not longer than [`FILE`], as bytes.
 pub fn whole(path: &Path) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
@@ -135,13 +120,5 @@ mod tests {
         assert!(read(b"").1.is_some());
         let bomb = vec![0; usize::try_from(FILE).unwrap() + 1];
         assert!(read(&packed(&[("a.xml", &bomb)])).1.unwrap().contains("the rest was left"));
-    }
-
-    #[test]
-    fn a_tail_begins_with_a_line() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"first\nsecond\nthird").unwrap();
-        assert_eq!(tail(file.path(), 10).unwrap(), "third");
-        assert_eq!(tail(file.path(), 100).unwrap(), "first\nsecond\nthird");
     }
 }

@@ -10,11 +10,11 @@ use tokio::sync::Semaphore;
 use super::decide::{self, Evidence, Told};
 use super::entries::{self, Entry, State};
 use super::jobs::{Attempts, Jobs};
+use super::kept;
 use super::logs;
 use super::machines::{self, StackOutput};
 use super::names::Names;
 use super::store::{Got, Store};
-use super::{archive, kept};
 use crate::error::{Failure, Kind, Result};
 use crate::external::ci::{Id, Job, Piece, Pipeline, Status};
 use crate::settings::gitlab::Role;
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
     /// The end of a job's log, clean; empty where there is none.
     pub(super) async fn log(&self, job: Id) -> Result<String> {
         let got = self.store.get(job, &Piece::Trace, LOG).await?;
-        let text = got.path().and_then(|path| archive::tail(path, TAIL).ok());
+        let text = got.path().and_then(|path| crate::record::tail(path, TAIL).ok());
         Ok(text.map(|text| logs::clean(&text)).unwrap_or_default())
     }
 
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
             let paths = &self.names.artifacts.unit_status;
             let paths = if left { self.names.paths(paths, &words(test)) } else { Vec::new() };
             let status = self.store.first(job.id, &paths, SMALL).await?;
-            let status = status.path().and_then(|path| archive::tail(path, TAIL).ok());
+            let status = status.path().and_then(|path| crate::record::tail(path, TAIL).ok());
             evidence.unit = status.and_then(|status| machines::unit_is_active(&status));
         }
         Ok(evidence)

@@ -71,7 +71,7 @@ pub(crate) fn soak() -> Result<u8, String> {
     let fuzz = Group {
         name: "fuzz",
         about: "a million inputs or four minutes for each parser, by libFuzzer",
-        minutes: 30,
+        minutes: 60,
         need: Need::Soak,
         run: fuzz,
     };

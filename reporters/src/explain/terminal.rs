@@ -166,11 +166,13 @@ fn one_group(out: &mut String, group: &Group, look: Look) {
 
 /// Jobs of one architecture that failed alike, each kind where its first one stands.
 fn alike(jobs: &[FailedJob]) -> Vec<Vec<&FailedJob>> {
-    let kind =
-        |job: &FailedJob| (job.place.arch, job.reason.clone(), job.says.clone(), job.attempts, job.allowed);
+    let same = |a: &FailedJob, b: &FailedJob| {
+        (a.place.arch, &a.reason, &a.says, a.attempts, a.allowed)
+            == (b.place.arch, &b.reason, &b.says, b.attempts, b.allowed)
+    };
     let mut kinds: Vec<Vec<&FailedJob>> = Vec::new();
     for job in jobs {
-        match kinds.iter_mut().find(|known| kind(known[0]) == kind(job)) {
+        match kinds.iter_mut().find(|known| same(known[0], job)) {
             Some(known) => known.push(job),
             None => kinds.push(vec![job]),
         }

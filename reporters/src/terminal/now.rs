@@ -9,7 +9,7 @@ use crate::text::{escape, escape_line, plural};
 /// Lines of output below a test that runs.
 const LINES: usize = 5;
 /// The end of what a package printed so far, by cell, package and attempt.
-pub type Tail<'r> = &'r dyn Fn(&CellId, &str, u32) -> Vec<u8>;
+pub type Tail<'r> = &'r dyn Fn(&CellId, &str, u32) -> String;
 
 /// How much is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Now<'_> {
 
     /// The end of what a package printed so far.
     fn last_words(&self, cell: &CellId, package: &str, attempt: u32) -> String {
-        let text = String::from_utf8_lossy(&(self.tail)(cell, package, attempt)).into_owned();
+        let text = (self.tail)(cell, package, attempt);
         let all: Vec<String> = text.lines().map(plain).filter(|line| !line.is_empty()).collect();
         let last = all.iter().rev().take(LINES).rev();
         last.fold(String::new(), |text, line| {

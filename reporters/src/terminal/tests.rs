@@ -172,7 +172,7 @@ fn what_goes_on_is_told_while_it_does() {
     script.plan(std::slice::from_ref(&cell), &[PKG]).up(&cell).begin(&cell, PKG, &["TestSuite"]);
     script.start(&cell, PKG, "TestSuite").start(&cell, PKG, "TestSuite/slow");
     let run = script.run();
-    let tail = |_: &crate::event::CellId, _: &str, _: u32| b"1\n2\n3\n\n\x1b[31m4 hunter22\n5\n6\n".to_vec();
+    let tail = |_: &crate::event::CellId, _: &str, _: u32| "1\n2\n3\n\n\x1b[31m4 hunter22\n5\n6\n".to_owned();
     let at = run.elapsed_ms + 2_500;
     terminal.now(&run, at, Ask::Brief, &tail).unwrap();
     let brief = screen.text();
