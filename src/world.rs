@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cloud::Pace;
 use crate::external::Class;
 use crate::external::builder::Builder;
 use crate::external::builder::command::Commands;
@@ -11,6 +12,9 @@ use crate::external::builder::go::Go;
 use crate::external::builder::prebuilt::Prebuilt;
 use crate::external::ci::Ci;
 use crate::external::ci::gitlab::Gitlab;
+use crate::external::cloud::Cloud;
+use crate::external::cloud::ec2::Ec2;
+use crate::external::cloud::fake::FakeCloud;
 use crate::external::debian::{DebianHost, DebianTools, FakeDebian, Trouble};
 use crate::external::host::Host;
 use crate::external::host::fake::FakeHost;
@@ -42,6 +46,10 @@ pub struct World {
     pub prebuilt: Arc<dyn Builder>,
     /// The machine this runs on.
     pub host: Arc<dyn Host>,
+    /// Rents hosts.
+    pub cloud: Arc<dyn Cloud>,
+    /// How fast it is asked.
+    pub pace: Pace,
     /// How long things may take in it.
     pub deadlines: Deadlines,
 }
@@ -68,6 +76,8 @@ impl World {
             command: Arc::new(Commands),
             prebuilt: Arc::new(Prebuilt),
             host: Arc::new(ThisHost),
+            cloud: Arc::new(Ec2::default()),
+            pace: Pace::default(),
             deadlines: Deadlines::default(),
         }
     }
@@ -98,7 +108,9 @@ impl World {
         Ok(World {
             hypervisor: Arc::new(FakeHypervisor::new(stage.clone())),
             transport: Arc::new(FakeTransport::new(stage.clone())),
-            host: Arc::new(FakeHost::new(stage)),
+            host: Arc::new(FakeHost::new(stage.clone())),
+            cloud: Arc::new(FakeCloud::new(stage)),
+            pace: Pace::quick(),
             debian: Arc::new(debian),
             go: builder.clone(),
             command: Arc::new(Commands),

@@ -5,6 +5,7 @@
 
 pub mod builder;
 pub mod ci;
+pub mod cloud;
 pub mod debian;
 pub mod host;
 pub mod hypervisor;

@@ -5,6 +5,7 @@
 
 pub mod ci;
 pub mod component;
+pub mod ec2;
 pub mod file;
 pub mod gitlab;
 pub mod home;

@@ -11,6 +11,7 @@ use sha2::Digest as _;
 use uuid::Uuid;
 
 use super::StackSpec;
+use super::rental::Rental;
 use crate::external::hypervisor::GuestNetwork;
 use crate::external::hypervisor::network::Subnet;
 use crate::matrix::Extras;
@@ -37,6 +38,9 @@ pub struct StackRecord {
     /// Subnet of its own network, where machines have addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<Subnet>,
+    /// Hosts that are rented for it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rentals: BTreeMap<String, Rental>,
     /// Machines by id.
     pub machines: BTreeMap<String, MachineRecord>,
 }
@@ -147,6 +151,7 @@ impl StackRecord {
             created: Utc::now(),
             spec: StackSpec::default(),
             subnet: None,
+            rentals: BTreeMap::new(),
             machines: BTreeMap::new(),
         }
     }

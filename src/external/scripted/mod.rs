@@ -5,9 +5,11 @@
 //! builder writes. The fakes lie beside the adapters they stand for. Does not decide what must come out:
 //! `tests/scenarios` does. To add a fault: a variant of [`Fault`], and the door that plays it.
 
+mod rented;
 mod script;
 mod stage;
 
+pub use rented::{CloudScript, HostFault, RentedHost};
 pub use script::{Fault, MachineScript, PackageScript, Refusal, Script};
 pub use stage::{Domain, KILL_AT, Power, Stage};
 pub(super) use stage::{end_processes, freeze_processes, signal_self};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::CloudScript;
 use crate::external::Class;
 use crate::external::host::HostState;
 use crate::machine::Deadlines;
@@ -33,6 +34,8 @@ pub struct Script {
     pub debian: Option<String>,
     /// What the machine has and allows.
     pub host: HostState,
+    /// What the cloud has.
+    pub cloud: CloudScript,
 }
 
 impl Default for Script {
@@ -47,6 +50,7 @@ impl Default for Script {
             refusal: Vec::new(),
             debian: None,
             host: HostState::default(),
+            cloud: CloudScript::default(),
         }
     }
 }
@@ -135,7 +139,8 @@ pub struct PackageScript {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Refusal {
-    /// The call: `facts`, `create-overlay`, `define`, `start`, `state`, `remove`, `owned`, `make-key`, `connect`.
+    /// The call: `facts`, `create-overlay`, `define`, `start`, `state`, `remove`, `owned`, `make-key`, `connect`;
+    /// of the cloud `rehearse`, `rent`, `list-hosts`, `check-host`, `read-console`, `end-host` and others.
     pub call: String,
     /// The first one that is refused, from 1, counted in each process.
     #[serde(default = "one")]

@@ -19,6 +19,19 @@ pub const KILL_AT: &str = "KMT_SCRIPTED_KILL_AT";
 /// How long a line of a console takes.
 const LINE: Duration = Duration::from_millis(4);
 
+/// Calls of the cloud.
+const CLOUD: [&str; 9] = [
+    "list-regions",
+    "list-subnets",
+    "list-offers",
+    "rehearse",
+    "rent",
+    "list-hosts",
+    "check-host",
+    "read-console",
+    "end-host",
+];
+
 /// What a domain's processor does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -126,9 +139,14 @@ impl Stage {
                     "create-overlay" => "make the overlay of",
                     "make-key" => "make",
                     "connect" => "log in to",
+                    "rehearse" => "rehearse the launch of",
+                    "rent" => "launch",
+                    "end-host" => "end",
+                    "list-hosts" => "list the instances in",
                     call => call,
                 };
-                Err(Error::new("libvirt", operation, subject, refusal.class, &refusal.words).hint("mend it"))
+                let error = |system| Error::new(system, operation, subject, refusal.class, &refusal.words);
+                Err(if CLOUD.contains(&call) { error("ec2") } else { error("libvirt").hint("mend it") })
             }
             None => Ok(()),
         }
@@ -194,6 +212,11 @@ impl Stage {
     /// What callers must never do and did.
     pub fn violations(&self) -> Vec<String> {
         self.lines("violations")
+    }
+
+    /// A place of the stage for what else there is.
+    pub(in crate::external) fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     fn file(&self, name: &str) -> PathBuf {
