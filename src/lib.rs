@@ -17,6 +17,7 @@ pub mod commands;
 pub mod doctor;
 pub mod error;
 pub mod external;
+pub mod hosts;
 pub mod image;
 pub mod known;
 pub mod machine;

@@ -1,5 +1,6 @@
 //! Taking rented hosts away, whatever became of whoever rented them. Every step can be repeated.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,9 +13,10 @@ use super::{Pace, tags};
 use crate::error::{Failure, Kind, Result};
 use crate::external::Class;
 use crate::external::cloud::{Cloud, Instance, InstanceState};
+use crate::external::remote::{Provider, RemoteHost};
 use crate::settings::Home;
 use crate::stack::record::Owner;
-use crate::stack::{Lease, Stack};
+use crate::stack::{Lease, MachineRecord, Stack};
 
 /// A host that was ended now: how long it lived and what it came to, where that is known.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,10 +75,39 @@ pub async fn give_back(
         }
         sleep(pace.poll).await;
     }
-    stack.change(|record| record.rentals.remove(name))?;
+    forget(stack, name, &ids)?;
     drop(lease);
     let price = rental.instance.as_ref().and_then(|rented| rented.usd_per_hour);
     Ok(found.iter().map(|instance| ended(instance, price, Utc::now())).collect())
+}
+
+/// Strikes out a rental, the hosts it was and the machines that were on them: they went with their host.
+fn forget(stack: &Stack, name: &str, ids: &[String]) -> Result<()> {
+    let lost = stack.change(|record| {
+        record.rentals.remove(name);
+        record.hosts.retain(|_, host| !is_one_of(host, ids));
+        let on = |machine: &MachineRecord| machine.host.as_ref().is_some_and(|host| ids.contains(host));
+        let (lost, kept) =
+            std::mem::take(&mut record.machines).into_iter().partition(|(_, machine)| on(machine));
+        record.machines = kept;
+        let lost: BTreeMap<String, MachineRecord> = lost;
+        lost
+    })?;
+    for machine in lost.keys() {
+        for folder in [stack.machine_folder(machine), stack.machine_sockets(machine)] {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::file("remove", &folder, &error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_one_of(host: &RemoteHost, ids: &[String]) -> bool {
+    matches!(&host.provider, Provider::Ec2 { instance, .. } if ids.contains(instance))
 }
 
 fn ended(instance: &Instance, usd_per_hour: Option<f64>, now: DateTime<Utc>) -> Ended {

@@ -15,9 +15,6 @@ pub mod tags;
 
 use std::time::Duration;
 
-/// Where images and machines lie on a rented host.
-pub const FOLDER: &str = "/var/lib/kmt-run";
-
 /// How fast a cloud is asked, and how long a host may take. Each world carries its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {

@@ -22,6 +22,17 @@ pub const OWNER: &str = "kmt-run:owner";
 /// Most characters of a value.
 const LONGEST: usize = 256;
 
+/// Whose hosts are rented, as their tags say it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asker {
+    /// User and machine.
+    pub owner: String,
+    /// Git branch, where there is one.
+    pub branch: Option<String>,
+    /// Pipeline of CI, where this is one.
+    pub pipeline: Option<String>,
+}
+
 /// Whom a host is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct For<'a> {
@@ -31,12 +42,8 @@ pub struct For<'a> {
     pub stack_name: &'a str,
     /// Name of the host within it.
     pub host: &'a str,
-    /// User and machine.
-    pub owner: &'a str,
-    /// Git branch, where there is one.
-    pub branch: Option<&'a str>,
-    /// Pipeline of CI, where this is one.
-    pub pipeline: Option<&'a str>,
+    /// Whose it is.
+    pub asker: &'a Asker,
 }
 
 /// The tags of a host that is ordered now.
@@ -49,9 +56,13 @@ pub fn of(whom: &For<'_>, ec2: &Ec2, now: DateTime<Utc>) -> BTreeMap<String, Str
     add("Name", &format!("kmt-run {} {}", whom.stack_name, whom.host));
     add(STACK, &whom.stack.to_string());
     add(HOST, whom.host);
-    add(OWNER, whom.owner);
+    add(OWNER, &whom.asker.owner);
     add(EXPIRES, &expires.to_rfc3339_opts(SecondsFormat::Secs, true));
-    let said = [("team", ec2.team.as_deref()), ("branch", whom.branch), ("pipeline", whom.pipeline)];
+    let said = [
+        ("team", ec2.team.as_deref()),
+        ("branch", whom.asker.branch.as_deref()),
+        ("pipeline", whom.asker.pipeline.as_deref()),
+    ];
     for (name, value) in said {
         if let Some(value) = value {
             add(name, value);
@@ -93,15 +104,8 @@ mod tests {
         let ec2: Ec2 =
             toml::from_str("team = 'ebpf'\nttl = '2h'\ntags = { cost = '7', branch = 'x' }").unwrap();
         let stack = Uuid::from_u128(7);
-        let branch = "b".repeat(300);
-        let whom = For {
-            stack,
-            stack_name: "main",
-            host: "x86_64",
-            owner: "me@desk",
-            branch: Some(&branch),
-            pipeline: None,
-        };
+        let asker = Asker { owner: "me@desk".to_owned(), branch: Some("b".repeat(300)), pipeline: None };
+        let whom = For { stack, stack_name: "main", host: "x86_64", asker: &asker };
         let now = DateTime::parse_from_rfc3339("2026-01-02T03:04:05Z").unwrap().to_utc();
         let tags = of(&whom, &ec2, now);
         assert_eq!(tags["kmt-run:expires"], "2026-01-02T05:04:05Z");

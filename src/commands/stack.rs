@@ -22,6 +22,7 @@ pub(super) async fn stack(command: &cli::Stack, wishes: Wishes, open: Open<'_>) 
         for machine in stack::sweep(&settings.home, world.hypervisor.as_ref()).await? {
             say(&format!("{:>12} {machine}, left by a process that is gone", "Removed"));
         }
+        super::rent::sweep(settings, &world).await?;
     }
     match command {
         cli::Stack::List { format } => list(settings, &world, *format).await,
@@ -104,7 +105,11 @@ async fn destroy(
     }
     for stack in stacks {
         let _hold = super::lifecycle::hold(&stack, target).await?;
-        let machines = stack::destroy(&stack, world.hypervisor.as_ref()).await?;
+        let count = stack.record()?.machines.len();
+        // Machines on a rented host go with it.
+        super::rent::give_back_all(&stack, world).await?;
+        let gone_with_hosts = count - stack.record()?.machines.len();
+        let machines = gone_with_hosts + stack::destroy(&stack, world.hypervisor.as_ref()).await?;
         say(&format!(
             "{:>12} stack `{}`: {machines} machine{}",
             "Destroyed",
@@ -187,5 +192,6 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
         }
     }
     say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));
+    super::rent::gc(settings, world).await?;
     Ok(0)
 }

@@ -23,6 +23,8 @@ pub struct Doors<'a> {
     pub images: &'a ImageStore,
     /// Where control sockets lie.
     pub sockets: &'a Path,
+    /// What the cloud says, where it is configured.
+    pub rentable: Option<Result<String>>,
 }
 
 /// Looks at everything. Images that changed are hashed, or all of them: seconds.
@@ -62,6 +64,7 @@ pub async fn look(settings: &Settings, doors: &Doors<'_>, hashing: Hashing) -> R
         images: images(doors.images, hashing).await?,
         keys: keys(settings)?,
         user_key: settings.ssh_key.as_ref().map(|key| user_key(&key.value)),
+        rentable: doors.rentable.clone(),
         leftovers,
     })
 }

@@ -10,6 +10,7 @@ pub mod debian;
 pub mod host;
 pub mod hypervisor;
 pub mod process;
+pub mod remote;
 pub mod scripted;
 pub mod transport;
 

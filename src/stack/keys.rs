@@ -132,7 +132,7 @@ pub(super) fn section(folder: &Path, machine: &MachineRecord, hosts: &str) -> St
 }
 
 /// A path as an argument in an OpenSSH configuration: blanks, quotes, backslashes and `%` mean themselves.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }

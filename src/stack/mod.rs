@@ -30,6 +30,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::settings::Home;
 pub use hold::{Hold, Patience};
 pub use keys::Keys;
+pub(crate) use keys::quoted;
 pub use record::{MachineRecord, Progress, StackRecord};
 pub use remove::{destroy, lease_all, remove_machine, sweep, take_apart};
 pub use rental::{Rental, Rented};
