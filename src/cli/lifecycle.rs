@@ -26,6 +26,9 @@ pub enum Lifecycle {
         /// Power them off instead: only their disks are kept.
         #[arg(long)]
         cold: bool,
+        /// Pause machines on remote hosts too: they are left alone otherwise.
+        #[arg(long)]
+        remote: bool,
     },
     /// Bring up again what was paused.
     Resume {
@@ -35,6 +38,9 @@ pub enum Lifecycle {
         /// Give machines more memory and processors than this host has.
         #[arg(long)]
         oversubscribe: bool,
+        /// Resume machines on remote hosts too.
+        #[arg(long)]
+        remote: bool,
     },
     /// Make a machine anew, as its image is: what is in it is lost.
     Reset {

@@ -58,7 +58,7 @@ fn store(settings: &Settings, world: &World) -> ImageStore {
 }
 
 fn doors<'a>(world: &'a World, images: &'a ImageStore, sockets: &'a Path) -> Doors<'a> {
-    Doors { host: world.host.as_ref(), hypervisor: world.hypervisor.as_ref(), images, sockets }
+    Doors { host: world.host.as_ref(), hosts: &world.hosts, images, sockets }
 }
 
 /// Whether anything was mended.

@@ -22,6 +22,7 @@ mod machines;
 mod plan;
 mod preflight;
 mod reach;
+mod remotes;
 mod report;
 mod reports;
 mod reproduce;

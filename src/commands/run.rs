@@ -9,8 +9,9 @@ use kmt_reporters::event::{Event, EventSink, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
 use super::jobs::{self, Job};
+use super::remotes::{self, Remotes};
 use super::source::{self, Source};
-use super::{Open, chosen, in_job, keys, machines, preflight, reports, signals};
+use super::{Open, chosen, in_job, keys, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
@@ -45,7 +46,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let images = images(&source, &world);
     let plan = plan_of(&mut source, &jobs, &args.selection)?;
     chosen::narrow(&mut tests, args, &source, &plan)?;
-    let cells = preflight::images(args, &source, &images)?;
+    let (remotes, cells) = where_it_can_run(args, &source, &world, &images).await?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let (masks, job) = (preflight::masks(args), source.settings.job()?);
@@ -54,15 +55,14 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;
     let (cancel, cancelled) = signals::listen(record.clone() as Arc<dyn EventSink>);
     let _keyboard = keys::listen(&record, &stack, cancel, reports::watched(args, job.as_ref()));
-    begin(&record, &source, &host, &plan, &cells, &tests.known);
+    begin(&record, &source, (&host, &remotes), &plan, &cells, &tests.known);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
     let supply = Supply {
         world: &world,
         home: &source.settings.home,
         stack: &stack,
-        host: &host,
-        capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
+        seats: remotes::seats(&world, &stack, &host, remotes, &cells.all(), args.oversubscribe).await?,
         network: network(&source, &args.selection, &stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         debugging: Debugging::Off,
@@ -96,6 +96,21 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
+/// The remote hosts that answer, and the cells that have an image and a host.
+async fn where_it_can_run(
+    args: &cli::Run,
+    source: &Source,
+    world: &World,
+    images: &ImageStore,
+) -> Result<(Remotes, preflight::Cells)> {
+    let folder = Stack::folder_of(&source.settings.home, &source.stack, &source.settings.root.value);
+    let stack = Stack::is_at(&folder).then(|| Stack::open(&folder)).transpose()?;
+    let ids = source.cells.iter().map(|(cell, _)| &cell.id);
+    let remotes = remotes::ask(&source.settings, world, stack.as_ref(), ids).await?;
+    let cells = preflight::images(args, source, images, &remotes)?;
+    Ok((remotes, cells))
+}
+
 /// What the guests' network reaches: where the stack is the source, what it is configured to.
 fn network(source: &Source, selection: &cli::Selection, stack: &Stack) -> Result<GuestNetwork> {
     let own = source.matrix.network;
@@ -111,7 +126,7 @@ fn images(source: &Source, world: &World) -> ImageStore {
 
 /// What machines that are thrown away were in goes with them.
 async fn drop_network(stack: &Stack, world: &World, record: &Record) {
-    if let Err(failure) = stack.drop_unused_network(world.hypervisor.as_ref()).await {
+    if let Err(failure) = stack.drop_unused_network(&world.hosts).await {
         record.emit(Event::Warning { subject: stack.name.clone(), message: failure.one_line() });
     }
 }
@@ -204,7 +219,7 @@ pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Select
 fn begin(
     record: &Record,
     source: &Source,
-    host: &HostFacts,
+    (host, remotes): (&HostFacts, &Remotes),
     plan: &Plan,
     cells: &preflight::Cells,
     known: &Known,
@@ -227,6 +242,7 @@ fn begin(
         accelerator: host.acceleration.accelerator.as_str().to_owned(),
         notice: host.acceleration.notice.clone(),
     });
+    remotes.tell(record);
     for (cell, _) in &source.cells {
         record.emit(Event::CellSelected {
             cell: cell.id.clone(),

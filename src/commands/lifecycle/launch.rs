@@ -41,7 +41,7 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
         )
         .hint(format!("kmt-run stack configure --stack {name} --vms debian_12-local-distro")));
     }
-    source::refuse_remote(&cells)?;
+    source::refuse_remote(&cells, settings)?;
     let steps = reconcile(&spec, &seen);
     let images = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
     available(&images, &cells, &steps)?;
@@ -59,7 +59,7 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
         }
     }
     let up = converge(&Asked { supply: &supply, images: &shared, cells: &cells }, &steps, &seen).await?;
-    desk.stack.drop_unused_network(world.hypervisor.as_ref()).await?;
+    desk.stack.drop_unused_network(&world.hosts).await?;
     if args.gdb {
         tell_gdb(&desk)?;
     }

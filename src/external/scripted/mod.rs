@@ -8,7 +8,7 @@
 mod script;
 mod stage;
 
-pub use script::{Fault, MachineScript, PackageScript, Refusal, Script};
+pub use script::{Fault, HostFault, MachineScript, PackageScript, Refusal, RemoteScript, Script};
 pub use stage::{Domain, KILL_AT, Power, Stage};
 pub(super) use stage::{end_processes, freeze_processes, signal_self};
 

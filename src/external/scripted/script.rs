@@ -33,6 +33,41 @@ pub struct Script {
     pub debian: Option<String>,
     /// What the machine has and allows.
     pub host: HostState,
+    /// Remote hosts by name; one that is not named has room and does all well.
+    pub remote: BTreeMap<String, RemoteScript>,
+}
+
+/// What a remote host has, and what is wrong with it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RemoteScript {
+    /// Processors.
+    pub cores: u32,
+    /// Memory that guests could have, MiB.
+    pub memory: u64,
+    /// What is wrong.
+    pub fault: HostFault,
+}
+
+impl Default for RemoteScript {
+    fn default() -> RemoteScript {
+        RemoteScript { cores: 4, memory: 16384, fault: HostFault::Well }
+    }
+}
+
+/// What is wrong with a remote host when it is looked at. What happens later its guests ask for: `host-dies`, `link-cut`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostFault {
+    /// Nothing.
+    #[default]
+    Well,
+    /// It knows nobody's key.
+    RefusesLogin,
+    /// It does not answer.
+    Down,
+    /// Nothing that runs machines is on it.
+    NoLibvirt,
 }
 
 impl Default for Script {
@@ -47,6 +82,7 @@ impl Default for Script {
             refusal: Vec::new(),
             debian: None,
             host: HostState::default(),
+            remote: BTreeMap::new(),
         }
     }
 }
@@ -190,6 +226,11 @@ impl Script {
     pub fn debian_step(&self) -> Option<&'static str> {
         let steps = ["ready", "refresh", "bootstrap", "unpack", "depmod", "unxz", "ext4"];
         steps.into_iter().find(|step| self.debian.as_deref() == Some(step))
+    }
+
+    /// What the script says of the remote host of that name.
+    pub(in crate::external) fn remote(&self, name: &str) -> RemoteScript {
+        self.remote.get(name).cloned().unwrap_or_default()
     }
 
     /// What the script says of the machine with this id.
