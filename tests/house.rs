@@ -61,6 +61,8 @@ fn only_the_world_names_an_adapter() {
         "ThisHost",
         "FakeHost",
         "FakeHypervisor",
+        "SshGate",
+        "FakeGate",
         "FakeTransport",
         "FakeDebian",
         "FakeBuilder",

@@ -63,7 +63,7 @@ fn doors<'a>(
     sockets: &'a Path,
     rentable: Option<Result<String>>,
 ) -> Doors<'a> {
-    Doors { host: world.host.as_ref(), hypervisor: world.hypervisor.as_ref(), images, sockets, rentable }
+    Doors { host: world.host.as_ref(), hosts: &world.hosts, images, sockets, rentable }
 }
 
 /// Whether anything was mended.

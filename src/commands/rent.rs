@@ -1,4 +1,4 @@
-//! Renting hosts for remote cells: what is needed, what it costs, whether it is allowed; and giving them back.
+//! Rented hosts of stacks: whom to ask, what is left of them, and giving them back. `hire` rents them.
 
 use std::time::Duration;
 

@@ -25,8 +25,11 @@ pub struct Hosts {
     here: Arc<dyn Hypervisor>,
     gate: Arc<dyn Gate>,
     home: Home,
-    open: Mutex<BTreeMap<String, (RemoteHost, Arc<dyn Hypervisor>)>>,
+    open: Mutex<BTreeMap<String, Opened>>,
 }
+
+/// A host as it was when it was opened, and its hypervisor.
+type Opened = (RemoteHost, Arc<dyn Hypervisor>);
 
 impl Hosts {
     /// This machine's hypervisor, and the gate to others.

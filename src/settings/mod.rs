@@ -205,8 +205,11 @@ impl Settings {
     }
 }
 
+/// What the user's file says.
+type Chosen = (Option<Known<user::SshKey>>, Known<Vec<RemoteHost>>);
+
 /// The key and the hosts in the user's file.
-fn chosen() -> Result<(Option<Known<user::SshKey>>, Known<Vec<RemoteHost>>)> {
+fn chosen() -> Result<Chosen> {
     let Some(path) = user::path()? else {
         return Ok((None, Known { value: Vec::new(), origin: Origin::Default }));
     };

@@ -9,7 +9,7 @@ use chrono::Utc;
 use sha2::Digest as _;
 
 use super::{Cloud, Health, Instance, InstanceState, Order, Subnet};
-use crate::external::scripted::{HostFault, RentedHost, Stage};
+use crate::external::scripted::{RentalFault, RentedHost, Stage};
 use crate::external::{Class, Error, Result};
 
 /// Looks at a host until it runs.
@@ -137,8 +137,8 @@ impl Cloud for FakeCloud {
             host.looks += 1;
             if host.instance.state == InstanceState::Pending && host.looks > PENDING {
                 match host.fault {
-                    HostFault::NeverRuns => {}
-                    HostFault::Ends => {
+                    RentalFault::NeverRuns => {}
+                    RentalFault::Ends => {
                         host.instance.state = InstanceState::Ended;
                         host.instance.reason =
                             Some("Server.InternalError: Internal error on launch".to_owned());
@@ -156,8 +156,8 @@ impl Cloud for FakeCloud {
         self.stage.look("check-host", region)?;
         let host = self.stage.rented().into_iter().find(|host| host.instance.id == id);
         Ok(match host.map(|host| (host.fault, host.instance.state)) {
-            Some((HostFault::Impaired, InstanceState::Running)) => Health::Impaired,
-            Some((HostFault::NeverPasses, _)) | None => Health::Checking,
+            Some((RentalFault::Impaired, InstanceState::Running)) => Health::Impaired,
+            Some((RentalFault::NeverPasses, _)) | None => Health::Checking,
             Some((_, InstanceState::Running)) => Health::Well,
             Some(_) => Health::Checking,
         })
@@ -191,8 +191,8 @@ impl Cloud for FakeCloud {
         let key = hex::encode(sha2::Sha256::digest(id));
         let told = format!("Linux\r\nkmt-run: host-key ssh-ed25519 AAAA{key}\r\n");
         Ok(match host.fault {
-            HostFault::SetupFails => format!("{told}kmt-run: failed: packages could not be installed\r\n"),
-            HostFault::NeverPasses | HostFault::Impaired => String::new(),
+            RentalFault::SetupFails => format!("{told}kmt-run: failed: packages could not be installed\r\n"),
+            RentalFault::NeverPasses | RentalFault::Impaired => String::new(),
             _ => format!("{told}kmt-run: ready\r\n"),
         })
     }

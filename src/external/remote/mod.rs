@@ -5,6 +5,13 @@
 //! (`hosts`), nor who pays for a host. To add a kind of host that is hired, add a variant of [`Provider`]; who hires it
 //! gives a [`RemoteHost`].
 
+mod facts;
+pub mod fake;
+mod files;
+mod libvirt;
+mod shell;
+pub mod ssh;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -95,10 +102,15 @@ pub trait Gate: Send + Sync {
     async fn check(&self, host: &RemoteHost, way: &Way) -> external::Result<()>;
 }
 
+/// The name of a host in an OpenSSH configuration.
+pub fn alias_of(name: &str) -> String {
+    format!("kmt-host-{name}")
+}
+
 impl RemoteHost {
     /// Its name in an OpenSSH configuration.
     pub fn alias(&self) -> String {
-        format!("kmt-host-{}", self.name)
+        alias_of(&self.name)
     }
 
     /// Where it is, for people.

@@ -9,8 +9,8 @@ mod rented;
 mod script;
 mod stage;
 
-pub use rented::{CloudScript, HostFault, RentedHost};
-pub use script::{Fault, MachineScript, PackageScript, Refusal, Script};
+pub use rented::{CloudScript, RentalFault, RentedHost};
+pub use script::{Fault, HostFault, MachineScript, PackageScript, Refusal, RemoteScript, Script};
 pub use stage::{Domain, KILL_AT, Power, Stage};
 pub(super) use stage::{end_processes, freeze_processes, signal_self};
 

@@ -18,7 +18,7 @@ pub struct CloudScript {
     /// Ends of the names of zones; each has the subnet of its number.
     pub zones: Vec<String>,
     /// What happens to the first host that is rented, the second, …; after that all goes well.
-    pub hosts: Vec<HostFault>,
+    pub hosts: Vec<RentalFault>,
 }
 
 impl Default for CloudScript {
@@ -36,7 +36,7 @@ impl Default for CloudScript {
 /// What a rented host does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum HostFault {
+pub enum RentalFault {
     /// Nothing.
     #[default]
     Well,
@@ -58,7 +58,7 @@ pub struct RentedHost {
     /// As it is seen.
     pub instance: Instance,
     /// What goes wrong.
-    pub fault: HostFault,
+    pub fault: RentalFault,
     /// How often it was looked at.
     pub looks: u32,
 }
