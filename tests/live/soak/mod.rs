@@ -2,6 +2,7 @@
 
 mod ci;
 mod equipment;
+mod faults;
 /// The GitLab of the tests that need no machine.
 #[path = "../../gitlab/made.rs"]
 mod made;
