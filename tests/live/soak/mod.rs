@@ -1,5 +1,6 @@
 //! What takes too long for the gate.
 
+mod arm64;
 mod ci;
 mod equipment;
 /// The GitLab of the tests that need no machine.
