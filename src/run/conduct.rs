@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::brake::{Brake, Halt};
+use super::container::Containers;
 use super::filter::TestFilters;
 use super::groups::Groups;
 use super::lane::{Aftermath, Allowed, Lane, Listed, Watch};
@@ -49,6 +50,8 @@ pub struct Tests {
     pub layout: String,
     /// What each guest must be first.
     pub preparation: Vec<Step>,
+    /// The containers that tests of cells run in.
+    pub containers: Containers,
     /// Arguments and environment of the binaries.
     pub words: PackageWords,
     /// Which tests of each package.
@@ -271,11 +274,12 @@ impl Conductor<'_> {
 
     /// Makes the guest what the component wants it to be; what its scripts export where it is.
     async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> Option<Vec<(String, String)>> {
-        let steps = &self.tests.preparation;
+        let steps: Vec<Step> =
+            self.tests.preparation.iter().chain(self.tests.containers.steps.get(&cell.id)).cloned().collect();
         if steps.is_empty() {
             return Some(Vec::new());
         }
-        let preparing = prepare::prepare(steps, cell.id.arch, held.guest.connection.as_ref(), root);
+        let preparing = prepare::prepare(&steps, cell.id.arch, held.guest.connection.as_ref(), root);
         let failure = match timeout(PREPARATION, preparing).await {
             Ok(Ok(prepared)) => {
                 let (machine, last) =
@@ -300,6 +304,7 @@ impl Conductor<'_> {
             root: place.root,
             exported: place.exported,
             words: &self.tests.words,
+            container: self.tests.containers.engine_of(&held.guest.cell),
             filters: &self.tests.filters,
             count: self.tests.count,
             watch: Watch { slow: rules.slow, test: rules.test_timeout, silence: rules.no_output_timeout },
