@@ -231,7 +231,7 @@ impl Parts<'_> {
             machine: record.id.clone(),
             arch: record.cell.arch,
             machine_type: record.extras.machine.clone(),
-            acceleration: self.host.acceleration.clone(),
+            acceleration: self.host.acceleration_of(record.cell.arch),
             vcpu: self.host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
             memory_mib: record.memory_mib,
             kernel: image.kernel.clone(),

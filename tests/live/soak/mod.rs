@@ -1,5 +1,6 @@
 //! What takes too long for the gate.
 
+mod arm64;
 mod ci;
 mod equipment;
 mod faults;
