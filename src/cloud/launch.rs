@@ -17,7 +17,7 @@ use super::tags::Asker;
 use super::{Pace, setup, tags};
 use crate::error::{Failure, Kind as ErrorKind, Result};
 use crate::external::cloud::{Cloud, Health, Instance, InstanceState, Order, Subnet, code};
-use crate::external::remote::{FOLDER, Provider, RemoteHost};
+use crate::external::remote::{Provider, RemoteHost};
 use crate::external::{Class, Error};
 use crate::hosts::Hosts;
 use crate::settings::ec2::{AddressKind, Ec2};
@@ -94,7 +94,7 @@ impl Ask<'_> {
             ttl: self.ec2.ttl,
             user: &self.ec2.user,
             key: public.as_deref().and_then(|text| text.lines().next()),
-            folder: std::path::Path::new(FOLDER),
+            folder: &self.ec2.folder,
         };
         Order {
             region: self.region.clone(),
@@ -115,11 +115,11 @@ impl Ask<'_> {
     }
 
     /// Asks again what was throttled or not answered, a little later each time.
-    async fn again<T, F>(&self, mut ask: impl FnMut() -> F) -> std::result::Result<T, Error>
+    async fn again<T, F>(&self, ask: impl FnMut() -> F) -> std::result::Result<T, Error>
     where
         F: Future<Output = std::result::Result<T, Error>>,
     {
-        again(self.pace, || ask()).await
+        again(self.pace, ask).await
     }
 }
 
@@ -265,7 +265,10 @@ impl Desk<'_> {
                 }
                 Err(failure) => {
                     let given = give_back(self.stack, &name, self.ask.cloud, self.ask.pace, lease).await;
-                    let failure = given.err().map_or(failure.clone(), |left| failure.hint(left.one_line()));
+                    let failure = match given {
+                        Ok(_) => failure,
+                        Err(_) => failure.hint("it is still written down: `kmt-run stack gc` ends it"),
+                    };
                     if failure.kind != ErrorKind::Infrastructure {
                         return Err(failure);
                     }
@@ -324,7 +327,7 @@ impl Desk<'_> {
             user: self.ask.ec2.user.clone(),
             key: self.ask.key.clone(),
             host_key: Some(host_key),
-            folder: PathBuf::from(FOLDER),
+            folder: self.ask.ec2.folder.clone(),
             memory_mib: None,
             cores: None,
             provider: Provider::Ec2 { region: self.ask.region.clone(), instance: id.to_owned() },

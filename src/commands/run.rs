@@ -20,6 +20,7 @@ use crate::external::builder::Builder;
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
 use crate::known::Known;
+use crate::machine::seats::Seats;
 use crate::machine::supply::{Debugging, Machines, Supply};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
@@ -62,19 +63,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let (all_here, arrived) = watch::channel(needed.is_none());
     let asker = hire::asker(&source.settings.root.value).await;
     let hiring = Hiring { needed, world: &world, stack: &stack, asker, sink: record.as_ref() };
-    let supply = Supply {
-        world: &world,
-        home: &source.settings.home,
-        stack: &stack,
-        seats: remotes::seats(&world, &stack, &host, remotes, &cells.all(), args.oversubscribe).await?,
-        network: network(&source, &args.selection, &stack)?,
-        machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
-        debugging: Debugging::Off,
-        owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
-        sink: record.as_ref(),
-        consoles: record.folder().join("machines"),
-        cancelled: stop.clone(),
-    };
+    let seats = remotes::seats(&world, &stack, &host, remotes, &cells.all(), args.oversubscribe).await?;
+    let supply = supply(args, &source, &world, &stack, &record, seats, stop.clone())?;
     let conductor = Conductor {
         world: &world,
         supply,
@@ -104,6 +94,31 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     end(&record, &stack, &cancelled);
     reports.close()?;
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+}
+
+/// Gives the machines of the run.
+fn supply<'a>(
+    args: &cli::Run,
+    source: &'a Source,
+    world: &'a World,
+    stack: &'a Stack,
+    record: &'a Record,
+    seats: Seats,
+    cancelled: watch::Receiver<bool>,
+) -> Result<Supply<'a>> {
+    Ok(Supply {
+        world,
+        home: &source.settings.home,
+        stack,
+        seats,
+        network: network(source, &args.selection, stack)?,
+        machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
+        debugging: Debugging::Off,
+        owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
+        sink: record,
+        consoles: record.folder().join("machines"),
+        cancelled,
+    })
 }
 
 /// The remote hosts that answer, the cells that have an image and a host, and what is rented for them.

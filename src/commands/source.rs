@@ -412,8 +412,7 @@ pub(super) fn refuse_remote(cells: &[(Cell, ImageRequest)], settings: &Settings)
         None => failure,
     };
     let own = "a host of your own: `[[host]]` with `address` and `arch";
-    let failure = failure.hint(format!("{own} = \"{}\"` in ~/.config/kmt-run/config.toml", cell.id.arch));
-    Err(failure.hint("rented ones: `[ec2]` in kmt.toml, as `kmt-run config schema` says"))
+    Err(failure.hint(format!("{own} = \"{}\"` in ~/.config/kmt-run/config.toml", cell.id.arch)))
 }
 
 /// What a cell boots from.

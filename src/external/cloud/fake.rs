@@ -173,6 +173,10 @@ impl Cloud for FakeCloud {
             };
             host.instance.state = InstanceState::Ended;
             self.stage.put_rented(&host);
+            // Its machines go with it.
+            for domain in self.stage.domains().iter().filter(|domain| domain.host.as_ref() == Some(id)) {
+                self.stage.forget(&domain.name);
+            }
             self.stage.done("end-host", id);
         }
         Ok(())

@@ -126,7 +126,11 @@ impl Libvirt {
         qemu_user: Option<(u32, u32)>,
     ) -> external::Result<()> {
         let text = xml::domain(spec, qemu_user);
-        self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
+        let defined = self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await;
+        defined.map_err(|error| match spec.arch {
+            Arch::Arm64 if lacks_emulator(&error.detail) => error.hint(ARM64_HINT),
+            _ => error,
+        })
     }
 
     /// Networks that the hypervisor may have.
@@ -244,6 +248,15 @@ fn find(connection: &Connect, name: &str) -> Result<Option<Domain>, virt::error:
         Err(error) if error.code().is(ErrorNumber::NoDomain) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What brings emulator and firmware of arm64.
+const ARM64_HINT: &str = "guests of arm64 need `apt-get install qemu-system-arm qemu-efi-aarch64`";
+
+/// Whether libvirt says that it has no emulator or no firmware of an architecture.
+fn lacks_emulator(detail: &str) -> bool {
+    let words = ["firmware", "could not find capabilities", "QEMU binary", "emulator"];
+    words.iter().any(|word| detail.contains(word))
 }
 
 /// Virtual processors of an emulated guest. Several are emulated on several threads, and a kernel that patches
