@@ -14,7 +14,7 @@ use crate::cloud::gone::{self, Ended};
 use crate::cloud::kinds::{Kind, PRICED, alternatives, dearest};
 use crate::cloud::launch::{self, Ask, Desk};
 use crate::cloud::tags::Asker;
-use crate::error::{Failure, Kind as ErrorKind, Result};
+use crate::error::{Failure, Result};
 use crate::machine::seats::{Later, Seats};
 use crate::matrix::Cell;
 use crate::settings::Settings;

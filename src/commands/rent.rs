@@ -21,16 +21,19 @@ use crate::world::World;
 /// # Errors
 /// Nobody says which region, or no key is chosen to log in with.
 pub(super) async fn ask<'s>(settings: &'s Settings, ec2: &'s Ec2, world: &'s World) -> Result<Ask<'s>> {
-    let Some(key) = &settings.ssh_key else {
+    let key = settings.ssh_key.as_ref().map(|key| &key.value);
+    let Some(key_name) = ec2.key_name.clone().or_else(|| key.map(|key| key.aws_key_name.clone())) else {
         return Err(Failure::new(ErrorKind::Remote, "no SSH key is chosen to log in to rented hosts with")
-            .hint("kmt-run config ssh-key"));
+            .hint(
+                "kmt-run config ssh-key; or `key-name` in `[ec2]` of kmt.toml, for a key that an agent keeps",
+            ));
     };
     Ok(Ask {
         cloud: world.cloud.as_ref(),
         ec2,
         region: region(ec2, world.cloud.as_ref()).await?,
-        key_name: Some(ec2.key_name.clone().unwrap_or_else(|| key.value.aws_key_name.clone())),
-        key: key.value.path.clone(),
+        key_name: Some(key_name),
+        key: key.and_then(|key| key.path.clone()),
         pace: world.pace,
     })
 }
