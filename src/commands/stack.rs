@@ -75,7 +75,7 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
                 machine.vcpu,
                 machine.memory_mib,
                 stack.ssh_config().display(),
-                machine.id
+                machine.alias()
             ));
             machines.push(json!({
                 "id": machine.id, "cell": machine.cell.to_string(), "state": state, "address": address,

@@ -139,7 +139,7 @@ impl Parts<'_> {
     pub fn route_of(stack: &Stack, record: &MachineRecord) -> Route {
         let (address, port) = record.ssh_at();
         Route {
-            alias: record.id.clone(),
+            alias: record.alias(),
             config: stack.ssh_config(),
             address: address.to_string(),
             port,

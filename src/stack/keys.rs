@@ -113,8 +113,8 @@ pub(super) fn write_config(folder: &Path, record: &StackRecord) -> Result<()> {
         let Some(host_key) = &machine.host_key else {
             continue;
         };
-        config.push_str(&section(folder, machine, &machine.id));
-        let _ = writeln!(known, "{} {host_key}", machine.id);
+        config.push_str(&section(folder, machine, &machine.alias()));
+        let _ = writeln!(known, "{} {host_key}", machine.alias());
     }
     write_atomically(&folder.join(KNOWN_HOSTS), known.as_bytes())?;
     write_atomically(&folder.join(CONFIG), config.as_bytes())
@@ -132,7 +132,7 @@ pub(super) fn section(folder: &Path, machine: &MachineRecord, hosts: &str) -> St
          KexAlgorithms curve25519-sha256\n  Ciphers aes128-gcm@openssh.com\n  PreferredAuthentications publickey\n  \
          Compression no\n  ProxyJump {jump}\n  ForwardAgent no\n  ForwardX11 no\n  LogLevel ERROR\n",
         jump = machine.host.as_deref().map_or("none".to_owned(), alias_of),
-        id = machine.id,
+        id = machine.alias(),
         key = quoted(&format!("{LOGIN}/{KEY}")),
         known = quoted(KNOWN_HOSTS),
     )

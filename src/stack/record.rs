@@ -133,6 +133,11 @@ pub struct MachineRecord {
 }
 
 impl MachineRecord {
+    /// Its name in the stack's own OpenSSH configuration: its id, where `@` does not end the name of a user.
+    pub fn alias(&self) -> String {
+        self.id.replace('@', "-")
+    }
+
     /// Address and port of its SSH server, as this host reaches it.
     pub fn ssh_at(&self) -> (Ipv4Addr, u16) {
         self.address.map_or((Ipv4Addr::LOCALHOST, self.port), |address| (address, 22))

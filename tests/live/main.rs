@@ -15,6 +15,7 @@ mod demo;
 mod faults;
 mod foreign;
 mod full;
+mod hosts;
 mod isolation;
 mod lost;
 mod page;

@@ -116,7 +116,7 @@ fn line_of(command: &[String]) -> Option<String> {
 /// The line that reaches a machine by hand, without kmt-run.
 fn manual(named: &Named) -> String {
     let config = named.stack.ssh_config();
-    format!("ssh -F {} {}", shell_quoted(&config.display().to_string()), shell_quoted(&named.machine.id))
+    format!("ssh -F {} {}", shell_quoted(&config.display().to_string()), shell_quoted(&named.machine.alias()))
 }
 
 /// Comes with the first SIGINT, SIGTERM or SIGHUP.
