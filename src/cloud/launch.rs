@@ -17,7 +17,7 @@ use super::tags::Asker;
 use super::{Pace, setup, tags};
 use crate::error::{Failure, Kind as ErrorKind, Result};
 use crate::external::cloud::{Cloud, Health, Instance, InstanceState, Order, Subnet, code};
-use crate::external::remote::{FOLDER, Provider, RemoteHost};
+use crate::external::remote::{Provider, RemoteHost};
 use crate::external::{Class, Error};
 use crate::hosts::Hosts;
 use crate::settings::ec2::{AddressKind, Ec2};
@@ -94,7 +94,7 @@ impl Ask<'_> {
             ttl: self.ec2.ttl,
             user: &self.ec2.user,
             key: public.as_deref().and_then(|text| text.lines().next()),
-            folder: std::path::Path::new(FOLDER),
+            folder: &self.ec2.folder,
         };
         Order {
             region: self.region.clone(),
@@ -324,7 +324,7 @@ impl Desk<'_> {
             user: self.ask.ec2.user.clone(),
             key: self.ask.key.clone(),
             host_key: Some(host_key),
-            folder: PathBuf::from(FOLDER),
+            folder: self.ask.ec2.folder.clone(),
             memory_mib: None,
             cores: None,
             provider: Provider::Ec2 { region: self.ask.region.clone(), instance: id.to_owned() },

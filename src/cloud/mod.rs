@@ -47,7 +47,7 @@ impl Pace {
     pub fn quick() -> Pace {
         Pace {
             poll: Duration::from_millis(10),
-            boot: Duration::from_millis(500),
+            boot: Duration::from_secs(3),
             end: Duration::from_secs(1),
             pause: Duration::from_millis(5),
             tries: 4,

@@ -3,6 +3,7 @@
 //! No credential stands here: they come from where AWS's own tools find them (environment, profiles, SSO, roles).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kmt_reporters::event::Arch;
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::file::duration;
+use crate::external::remote::FOLDER;
 
 /// The section.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -37,6 +39,8 @@ pub struct Ec2 {
     pub reach: Option<String>,
     /// The public host key of what is behind `reach`, `ssh-ed25519 …`; without it hosts tell theirs on their consoles.
     pub host_key: Option<String>,
+    /// Folder on hosts where images and machines lie, absolute.
+    pub folder: PathBuf,
     /// Space for images and machines, GiB, where the type has no disks of its own.
     pub disk_gib: u32,
     /// Whether spare capacity is rented: cheaper, and it may be taken away.
@@ -69,6 +73,7 @@ impl Default for Ec2 {
             address: AddressKind::Private,
             reach: None,
             host_key: None,
+            folder: PathBuf::from(FOLDER),
             disk_gib: 100,
             spot: false,
             price_limit: 6.0,
@@ -152,6 +157,10 @@ impl Ec2 {
         if !sane(&self.user) {
             return Err(format!("`{}` of `[ec2]` is no name of a user", self.user.escape_debug()));
         }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        if !self.folder.is_absolute() || !self.folder.to_string_lossy().chars().all(plain) {
+            return Err(format!("`{}` of `[ec2]` cannot be a folder of a host", self.folder.display()));
+        }
         if let Some(name) = self.tags.keys().find(|name| reserved(name)) {
             return Err(format!("the tag `{name}` of `[ec2]` is one that kmt-run or AWS sets"));
         }
@@ -193,6 +202,7 @@ mod tests {
             ("security-groups = ['default']", "`default` in `security-groups`"),
             ("ami = { x86_64 = 'debian' }", "`debian` in `ami`"),
             ("user = '$(id)'", "is no name of a user"),
+            ("folder = 'here'", "cannot be a folder"),
             ("types = { x86_64 = ['t3.large'] }", "neither bare metal"),
             ("tags = { 'kmt-run:stack' = 'x' }", "the tag `kmt-run:stack`"),
         ] {

@@ -4,6 +4,7 @@ mod call;
 mod home;
 mod junit;
 mod lab;
+mod moto;
 mod namespace;
 mod told;
 
@@ -17,6 +18,7 @@ pub(crate) use call::Call;
 pub(crate) use call::Running;
 pub(crate) use home::{Home, qemu_of};
 pub(crate) use lab::Lab;
+pub(crate) use moto::{Moto, REGION, SECRET};
 pub(crate) use namespace::Namespace;
 pub(crate) use told::Told;
 
