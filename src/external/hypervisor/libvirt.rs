@@ -246,6 +246,15 @@ fn find(connection: &Connect, name: &str) -> Result<Option<Domain>, virt::error:
     }
 }
 
+/// What brings emulator and firmware of arm64.
+const ARM64_HINT: &str = "guests of arm64 need `apt-get install qemu-system-arm qemu-efi-aarch64`";
+
+/// Whether libvirt says that it has no emulator or no firmware of an architecture.
+fn lacks_emulator(detail: &str) -> bool {
+    let words = ["firmware", "could not find capabilities", "QEMU binary", "emulator"];
+    words.iter().any(|word| detail.contains(word))
+}
+
 /// Virtual processors of an emulated guest. Several are emulated on several threads, and a kernel that patches
 /// its own code, as tracing does, then dies of `Oops: int3` now and then: seen with QEMU 7.2 and 10.0 on Linux 6.12.
 /// libvirt 9 cannot ask for one thread.
@@ -344,7 +353,10 @@ impl Hypervisor for Libvirt {
             );
             give(&own.collect::<Vec<_>>(), user, group).await?;
         }
-        self.define_as(spec, qemu_user).await
+        self.define_as(spec, qemu_user).await.map_err(|error| match spec.arch {
+            Arch::Arm64 if lacks_emulator(&error.detail) => error.hint(ARM64_HINT),
+            _ => error,
+        })
     }
 
     async fn start(&self, name: &str) -> external::Result<()> {
