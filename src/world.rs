@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cloud::Pace;
 use crate::external::Class;
 use crate::external::builder::Builder;
 use crate::external::builder::command::Commands;
@@ -11,25 +12,30 @@ use crate::external::builder::go::Go;
 use crate::external::builder::prebuilt::Prebuilt;
 use crate::external::ci::Ci;
 use crate::external::ci::gitlab::Gitlab;
+use crate::external::cloud::Cloud;
+use crate::external::cloud::ec2::Ec2;
+use crate::external::cloud::fake::FakeCloud;
 use crate::external::debian::{DebianHost, DebianTools, FakeDebian, Trouble};
 use crate::external::host::Host;
 use crate::external::host::fake::FakeHost;
 use crate::external::host::real::ThisHost;
-use crate::external::hypervisor::Hypervisor;
 use crate::external::hypervisor::fake::FakeHypervisor;
 use crate::external::hypervisor::libvirt::Libvirt;
+use crate::external::remote::fake::FakeGate;
+use crate::external::remote::ssh::SshGate;
 use crate::external::scripted::{Script, Stage};
 use crate::external::transport::Transport;
 use crate::external::transport::fake::FakeTransport;
 use crate::external::transport::ssh::Ssh;
+use crate::hosts::Hosts;
 use crate::machine::Deadlines;
 use crate::settings::ci::Access;
 use crate::settings::{BuilderKind, Settings};
 
 /// The doors, open.
 pub struct World {
-    /// Runs machines.
-    pub hypervisor: Arc<dyn Hypervisor>,
+    /// Run machines, here and elsewhere.
+    pub hosts: Hosts,
     /// Reaches them.
     pub transport: Arc<dyn Transport>,
     /// Debian's tools.
@@ -42,6 +48,10 @@ pub struct World {
     pub prebuilt: Arc<dyn Builder>,
     /// The machine this runs on.
     pub host: Arc<dyn Host>,
+    /// Rents hosts.
+    pub cloud: Arc<dyn Cloud>,
+    /// How fast it is asked.
+    pub pace: Pace,
     /// How long things may take in it.
     pub deadlines: Deadlines,
 }
@@ -58,7 +68,11 @@ impl World {
     /// The real one.
     pub fn real(settings: &Settings) -> World {
         World {
-            hypervisor: Arc::new(Libvirt::new(settings.libvirt_uri.value.clone(), settings.home.cache())),
+            hosts: Hosts::new(
+                Arc::new(Libvirt::new(settings.libvirt_uri.value.clone(), settings.home.cache())),
+                Arc::new(SshGate),
+                &settings.home,
+            ),
             transport: Arc::new(Ssh),
             debian: Arc::new(DebianHost::new(
                 settings.home.cache(),
@@ -68,15 +82,18 @@ impl World {
             command: Arc::new(Commands),
             prebuilt: Arc::new(Prebuilt),
             host: Arc::new(ThisHost),
+            cloud: Arc::new(Ec2::default()),
+            pace: Pace::default(),
             deadlines: Deadlines::default(),
         }
     }
 
-    /// One that follows a script, on the stage in `folder`; the repository under test is at `root`.
+    /// One that follows a script, on the stage in `folder`.
     ///
     /// # Errors
     /// A deadline in the script that is none.
-    pub fn scripted(script: Script, folder: &Path, root: &Path) -> Result<World, String> {
+    pub fn scripted(script: Script, folder: &Path, settings: &Settings) -> Result<World, String> {
+        let root = &settings.root.value;
         let deadlines = script.deadlines()?;
         let units = script.package.iter().map(|package| package.unit(root)).collect();
         let builder = script.package.iter().fold(FakeBuilder::new(units), |builder, package| {
@@ -96,9 +113,15 @@ impl World {
         let steps = stage.clone();
         crate::stack::hear_of_writes(Box::new(move |when| steps.step(when, "write", "stack.json")));
         Ok(World {
-            hypervisor: Arc::new(FakeHypervisor::new(stage.clone())),
+            hosts: Hosts::new(
+                Arc::new(FakeHypervisor::new(stage.clone())),
+                Arc::new(FakeGate::new(stage.clone())),
+                &settings.home,
+            ),
             transport: Arc::new(FakeTransport::new(stage.clone())),
-            host: Arc::new(FakeHost::new(stage)),
+            host: Arc::new(FakeHost::new(stage.clone())),
+            cloud: Arc::new(FakeCloud::new(stage)),
+            pace: Pace::quick(),
             debian: Arc::new(debian),
             go: builder.clone(),
             command: Arc::new(Commands),

@@ -262,6 +262,10 @@ pub struct Run {
     #[arg(long)]
     pub oversubscribe: bool,
 
+    /// Rent hosts without asking, even above `price-limit` of `[ec2]`.
+    #[arg(short, long)]
+    pub yes: bool,
+
     /// Record cells whose image cannot be had as not run, instead of refusing to start.
     #[arg(long)]
     pub skip_unavailable: bool,

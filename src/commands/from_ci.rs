@@ -180,7 +180,7 @@ struct Placing<'w> {
 impl<'w> Placing<'w> {
     async fn new(from: &'w FromPipeline, settings: &Settings, world: &World) -> Result<Placing<'w>> {
         let most = match from.use_local_if_possible {
-            true => (world.hypervisor.facts().await?.cores, memory_mib()),
+            true => (world.hosts.here().facts().await?.cores, memory_mib()),
             false => (u32::MAX, u32::MAX),
         };
         let home = &settings.home;

@@ -8,9 +8,11 @@ use std::time::Duration;
 use kmt_reporters::event::{Event, EventSink, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
+use super::hire::{self, Hiring, Needed};
 use super::jobs::{self, Job};
+use super::remotes::{self, Remotes};
 use super::source::{self, Source};
-use super::{Open, chosen, in_job, keys, machines, preflight, reports, signals};
+use super::{Open, chosen, in_job, keys, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
@@ -45,7 +47,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let images = images(&source, &world);
     let plan = plan_of(&mut source, &jobs, &args.selection)?;
     chosen::narrow(&mut tests, args, &source, &plan)?;
-    let cells = preflight::images(args, &source, &images)?;
+    let (remotes, cells, needed) = where_it_can_run(args, &source, &world, &images).await?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let (masks, job) = (preflight::masks(args), source.settings.job()?);
@@ -54,15 +56,17 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;
     let (cancel, cancelled) = signals::listen(record.clone() as Arc<dyn EventSink>);
     let _keyboard = keys::listen(&record, &stack, cancel, reports::watched(args, job.as_ref()));
-    begin(&record, &source, &host, &plan, &cells, &tests.known);
+    begin(&record, &source, (&host, &remotes), &plan, &cells, &tests.known);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
+    let (all_here, arrived) = watch::channel(needed.is_none());
+    let asker = hire::asker(&source.settings.root.value).await;
+    let hiring = Hiring { needed, world: &world, stack: &stack, asker, sink: record.as_ref() };
     let supply = Supply {
         world: &world,
         home: &source.settings.home,
         stack: &stack,
-        host: &host,
-        capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
+        seats: remotes::seats(&world, &stack, &host, remotes, &cells.all(), args.oversubscribe).await?,
         network: network(&source, &args.selection, &stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         debugging: Debugging::Off,
@@ -83,10 +87,16 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         groups: Groups::new(&source.settings.config.group),
         brake: &brake,
         stop: stop.clone(),
+        arrived,
     };
     let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks, job: job.as_ref() };
-    let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
+    let (seats, all) = (&conductor.supply.seats, cells.all());
+    let working = async {
+        let bringing = hiring.bring(seats, &all, args.oversubscribe, &all_here, stop.clone());
+        let (leases, ..) = tokio::join!(bringing, building, conductor.conduct(&cells.runnable));
+        hiring.give_back(leases).await;
+    };
     reports.at_the_latest(working, cancelled.clone()).await;
     if args.throw_away {
         drop_network(&stack, &world, &record).await;
@@ -94,6 +104,27 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     end(&record, &stack, &cancelled);
     reports.close()?;
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+}
+
+/// The remote hosts that answer, the cells that have an image and a host, and what is rented for them.
+async fn where_it_can_run<'a>(
+    args: &cli::Run,
+    source: &'a Source,
+    world: &'a World,
+    images: &ImageStore,
+) -> Result<(Remotes, preflight::Cells, Option<Needed<'a>>)> {
+    let folder = Stack::folder_of(&source.settings.home, &source.stack, &source.settings.root.value);
+    let stack = Stack::is_at(&folder).then(|| Stack::open(&folder)).transpose()?;
+    let ids = source.cells.iter().map(|(cell, _)| &cell.id);
+    let mut remotes = remotes::ask(&source.settings, world, stack.as_ref(), ids).await?;
+    let asked = source.cells.iter().map(|(cell, _)| cell);
+    let needed = hire::needed(asked, &remotes, &source.settings, world).await?;
+    if let Some(needed) = &needed {
+        needed.preflight(args.yes).await?;
+        remotes.coming = needed.archs();
+    }
+    let cells = preflight::images(args, source, images, &remotes)?;
+    Ok((remotes, cells, needed))
 }
 
 /// What the guests' network reaches: where the stack is the source, what it is configured to.
@@ -111,7 +142,7 @@ fn images(source: &Source, world: &World) -> ImageStore {
 
 /// What machines that are thrown away were in goes with them.
 async fn drop_network(stack: &Stack, world: &World, record: &Record) {
-    if let Err(failure) = stack.drop_unused_network(world.hypervisor.as_ref()).await {
+    if let Err(failure) = stack.drop_unused_network(&world.hosts).await {
         record.emit(Event::Warning { subject: stack.name.clone(), message: failure.one_line() });
     }
 }
@@ -204,7 +235,7 @@ pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Select
 fn begin(
     record: &Record,
     source: &Source,
-    host: &HostFacts,
+    (host, remotes): (&HostFacts, &Remotes),
     plan: &Plan,
     cells: &preflight::Cells,
     known: &Known,
@@ -227,6 +258,7 @@ fn begin(
         accelerator: host.acceleration.accelerator.as_str().to_owned(),
         notice: host.acceleration.notice.clone(),
     });
+    remotes.tell(record);
     for (cell, _) in &source.cells {
         record.emit(Event::CellSelected {
             cell: cell.id.clone(),

@@ -58,7 +58,7 @@ pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Sou
     }
     match &selection.written {
         Some(written) if written.homeless == Homeless::NotRun => {}
-        Some(_) => refuse_remote(&source.cells).map_err(|failure| {
+        Some(_) => refuse_remote(&source.cells, &source.settings).map_err(|failure| {
             let from = &selection.pipeline;
             match from.use_local_if_possible {
                 true => failure.hint("`--skip-unavailable` runs the others; `--job` chooses among them"),
@@ -68,7 +68,7 @@ pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Sou
                 false => failure,
             }
         })?,
-        None => refuse_remote(&source.cells)?,
+        None => refuse_remote(&source.cells, &source.settings)?,
     }
     Ok(source)
 }
@@ -396,18 +396,24 @@ pub(super) fn cell_of(
 ///
 /// # Errors
 /// There is one.
-pub(super) fn refuse_remote(cells: &[(Cell, ImageRequest)]) -> Result<()> {
-    let remote = cells.iter().find(|(cell, _)| cell.id.location == Location::Remote);
+pub(super) fn refuse_remote(cells: &[(Cell, ImageRequest)], settings: &Settings) -> Result<()> {
+    let rented = settings.config.ec2.is_some();
+    let provided = |arch| rented || settings.hosts.value.iter().any(|host| host.arch == arch);
+    let remote =
+        cells.iter().find(|(cell, _)| cell.id.location == Location::Remote && !provided(cell.id.arch));
     let Some((cell, _)) = remote else { return Ok(()) };
     let here = CellId { location: Location::Local, ..cell.id.clone() };
     let failure = Failure::new(
         Kind::Remote,
         format!("cell `{}` asks for a remote machine, and no provider is configured", cell.id),
     );
-    Err(match spec::spelling(&here, Arch::host()) {
+    let failure = match spec::spelling(&here, Arch::host()) {
         Some(spelling) => failure.hint(format!("on this machine: `--vms {spelling}`")),
-        None => failure.hint("remote hosts are not part of this version yet"),
-    })
+        None => failure,
+    };
+    let own = "a host of your own: `[[host]]` with `address` and `arch";
+    let failure = failure.hint(format!("{own} = \"{}\"` in ~/.config/kmt-run/config.toml", cell.id.arch));
+    Err(failure.hint("rented ones: `[ec2]` in kmt.toml, as `kmt-run config schema` says"))
 }
 
 /// What a cell boots from.

@@ -5,10 +5,12 @@
 
 pub mod builder;
 pub mod ci;
+pub mod cloud;
 pub mod debian;
 pub mod host;
 pub mod hypervisor;
 pub mod process;
+pub mod remote;
 pub mod scripted;
 pub mod transport;
 

@@ -12,6 +12,7 @@ pub mod copy;
 mod deadlines;
 mod disks;
 mod identity;
+pub mod seats;
 pub mod supply;
 mod wake;
 
@@ -28,6 +29,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{
     Disk, DiskFormat, DomainSpec, DomainState, GuestNetwork, HostFacts, Hypervisor,
 };
+use crate::external::remote::alias_of;
 use crate::external::transport::{Connection, Route, Transport};
 use crate::external::{self, Class};
 use crate::image::LocalImage;
@@ -139,11 +141,12 @@ impl Parts<'_> {
     pub fn route_of(stack: &Stack, record: &MachineRecord) -> Route {
         let (address, port) = record.ssh_at();
         Route {
-            alias: record.id.clone(),
+            alias: record.alias(),
             config: stack.ssh_config(),
             address: address.to_string(),
             port,
             sockets: stack.machine_sockets(&record.id),
+            behind: record.host.as_deref().map(alias_of),
         }
     }
 
@@ -185,6 +188,7 @@ impl Parts<'_> {
     ) -> std::result::Result<Guest, BootFailure> {
         let domain = self.stack.domain_name(&record.id);
         self.start(&domain).await?;
+        self.hypervisor.follow(&domain, &self.console(&record.id)).await?;
         self.reached(&record.id, BootPhase::Powered);
         let (phase, seen) = watch::channel(BootPhase::Powered);
         let connection = tokio::select! {
@@ -207,6 +211,7 @@ impl Parts<'_> {
     async fn make(&self, record: &MachineRecord, image: &LocalImage) -> Result<DomainSpec> {
         let folder = self.stack.machine_folder(&record.id);
         crate::stack::create_private(&folder)?;
+        self.hypervisor.begin(&self.stack.domain_name(&record.id), &folder).await?;
         let login = Keys::login(&self.stack.folder, self.transport).await?;
         let host_key = Keys::at(&folder.join("hostkey"), self.transport).await?;
         let initrd = identity::initrd(&folder, image, record, &login, &host_key)?;
@@ -376,6 +381,7 @@ impl Parts<'_> {
     pub async fn reuse(&self, record: &MachineRecord) -> Option<Guest> {
         let begun = Instant::now();
         let route = self.route(record);
+        self.hypervisor.follow(&self.stack.domain_name(&record.id), &self.console(&record.id)).await.ok()?;
         self.transport.greeting(&route).await.ok()?;
         let connection = timeout(self.deadlines.ready, self.transport.connect(&route)).await.ok()?.ok()?;
         let (guest, event) = self.ready(record, connection, begun).await.ok()?;

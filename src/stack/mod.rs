@@ -15,6 +15,7 @@ mod output;
 pub mod reconcile;
 pub mod record;
 mod remove;
+pub mod rental;
 mod spec;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -29,8 +30,10 @@ use crate::error::{Failure, Kind, Result};
 use crate::settings::Home;
 pub use hold::{Hold, Patience};
 pub use keys::Keys;
+pub(crate) use keys::quoted;
 pub use record::{MachineRecord, Progress, StackRecord};
 pub use remove::{destroy, lease_all, remove_machine, sweep, take_apart};
+pub use rental::{Rental, Rented};
 pub use spec::{Change, MachineSpec, StackSpec};
 
 /// Name of the file that says what a stack is.

@@ -12,7 +12,7 @@ use crate::{check, expected};
 type Called = (&'static str, fn() -> Walk);
 
 /// Walks by name.
-pub(crate) const WALKS: [Called; 14] = [
+pub(crate) const WALKS: [Called; 16] = [
     ("a_run", || Walk { victim: RUN, at_least: 26, ..Walk::default() }),
     ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }),
     ("a_throw_away_run", || {
@@ -26,6 +26,15 @@ pub(crate) const WALKS: [Called; 14] = [
     ("a_run_that_makes_room", || {
         let before: &[&[&str]] = &[&["run", "--vms", "debian_13-local-distro"]];
         Walk { world: "memory = 1700\n\n", before, victim: RUN, at_least: 30, ..Walk::default() }
+    }),
+    ("a_run_that_rents", || {
+        let victim = RUN_REMOTE;
+        Walk { config: EC2, victim, next: [GC, RUN_REMOTE], at_least: 30, ..Walk::default() }
+    }),
+    ("a_destroy_of_a_rented_host", || {
+        let before: &[&[&str]] = &[CONFIGURE_REMOTE, LAUNCH];
+        let victim = &["stack", "destroy", "--all", "--yes"];
+        Walk { config: EC2, before, victim, next: [GC, LIST], at_least: 6, ends_all: true, ..Walk::default() }
     }),
     ("a_destroy", || {
         let victim = &["stack", "destroy", "--all", "--yes"];
@@ -72,6 +81,10 @@ pub(crate) const WALKS: [Called; 14] = [
     }),
 ];
 
+const EC2: &str = "[ec2]\nkey-name = \"mine\"\n";
+const RUN_REMOTE: &[&str] = &["run", "--vms", "debian_12-x86_64-distro"];
+const CONFIGURE_REMOTE: &[&str] = &["stack", "configure", "--vms", "debian_12-x86_64-distro", "--yes"];
+const GC: &[&str] = &["stack", "gc"];
 const CONFIGURE: &[&str] =
     &["stack", "configure", "--vms", "debian_12-local-distro,custom-6.12-local", "--yes"];
 const RECONFIGURE: &[&str] =
@@ -89,6 +102,8 @@ const PACKAGE: &str = "[[package]]\nname = \"pkg/a\"\ntests = { TestA = \":\" }\
 /// A command that is killed at each of its steps.
 pub(crate) struct Walk {
     world: &'static str,
+    /// What stands in `kmt.toml` besides.
+    config: &'static str,
     before: &'static [&'static [&'static str]],
     victim: &'static [&'static str],
     /// What comes after it, by turns.
@@ -97,11 +112,22 @@ pub(crate) struct Walk {
     code: &'static str,
     /// It has more steps than so many.
     at_least: u32,
+    /// Whether it takes all away: then nothing has to come back.
+    ends_all: bool,
 }
 
 impl Default for Walk {
     fn default() -> Walk {
-        Walk { world: "", before: &[], victim: &[], next: [RUN, LIST], code: "0", at_least: 0 }
+        Walk {
+            world: "",
+            config: "",
+            before: &[],
+            victim: &[],
+            next: [RUN, LIST],
+            code: "0",
+            at_least: 0,
+            ends_all: false,
+        }
     }
 }
 
@@ -112,6 +138,7 @@ impl Walk {
         loop {
             step += 1;
             let scene = Scene::new(&format!("{}{PACKAGE}", self.world));
+            scene.configure(self.config);
             if self.configures() {
                 assert_eq!(scene.call(&["stack", "create"], &[]).code, "0");
             }
@@ -139,7 +166,7 @@ impl Walk {
             if let Some(run) = &said.run {
                 check::record(&scene, run, &said.code);
             }
-            if self.configures() {
+            if self.configures() && !self.ends_all {
                 self.converges(&scene, step, next == LAUNCH);
             }
             scene.strike();

@@ -22,12 +22,43 @@ const SYSTEM: &str = "libvirt";
 #[derive(Debug, Clone)]
 pub struct FakeHypervisor {
     stage: Arc<Stage>,
+    host: Option<String>,
 }
 
 impl FakeHypervisor {
     /// The hypervisor of `stage`.
     pub fn new(stage: Arc<Stage>) -> FakeHypervisor {
-        FakeHypervisor { stage }
+        FakeHypervisor { stage, host: None }
+    }
+
+    /// That of a remote host of `stage`.
+    pub fn on(stage: Arc<Stage>, host: &str) -> FakeHypervisor {
+        FakeHypervisor { stage, host: Some(host.to_owned()) }
+    }
+
+    /// The domains of its host.
+    fn domains(&self) -> Vec<Domain> {
+        self.stage.domains().into_iter().filter(|domain| domain.host == self.host).collect()
+    }
+
+    /// Memory and processors of its host.
+    fn room(&self) -> (u64, u32) {
+        match &self.host {
+            None => (self.stage.script.memory, self.stage.script.cores),
+            Some(host) => {
+                let remote = self.stage.script.remote(host);
+                (remote.memory, remote.cores)
+            }
+        }
+    }
+
+    async fn reachable(&self) -> Result<()> {
+        self.stage.reachable(self.host.as_deref()).await
+    }
+
+    /// Its domain of that name.
+    fn domain(&self, name: &str) -> Option<Domain> {
+        self.stage.domain(name).filter(|domain| domain.host == self.host)
     }
 
     fn refused(operation: &'static str, subject: &str, class: Class, words: &str) -> Error {
@@ -46,14 +77,14 @@ impl FakeHypervisor {
         if self.stage.ssh_at(domain).is_none() {
             return careless("its network is not there, or has no lease for it");
         }
-        let others: Vec<Domain> = self.stage.domains();
+        let others: Vec<Domain> = self.domains();
         let others = others.iter().filter(|other| other.name != domain.name && other.runs());
         let ports = |domain: &Domain| std::iter::once(domain.port).chain(domain.gdb).collect::<Vec<_>>();
         if others.clone().flat_map(ports).any(|port| ports(domain).contains(&port)) {
             return careless("its port belongs to another domain");
         }
         let taken: u64 = others.map(memory_of).sum::<u64>() + memory_of(domain);
-        let there = self.stage.script.memory;
+        let (there, _) = self.room();
         if taken > there && !self.stage.script.overcommit {
             return careless(&format!("guests would have {taken} MiB of {there}"));
         }
@@ -143,8 +174,9 @@ impl FakeHypervisor {
 #[async_trait]
 impl Hypervisor for FakeHypervisor {
     async fn facts(&self) -> Result<HostFacts> {
+        self.reachable().await?;
         self.stage.look("facts", "the host")?;
-        let running = self.stage.domains().into_iter().filter(Domain::runs);
+        let running = self.domains().into_iter().filter(Domain::runs);
         let taken: u64 = running.map(|domain| memory_of(&domain)).sum();
         Ok(HostFacts {
             acceleration: Acceleration {
@@ -152,8 +184,8 @@ impl Hypervisor for FakeHypervisor {
                 cpu: "host".to_owned(),
                 notice: None,
             },
-            cores: self.stage.script.cores,
-            memory_mib: self.stage.script.memory.saturating_sub(taken),
+            cores: self.room().1,
+            memory_mib: self.room().0.saturating_sub(taken),
             qemu_user: None,
             most_vcpu: None,
             notices: Vec::new(),
@@ -169,6 +201,7 @@ impl Hypervisor for FakeHypervisor {
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> Result<()> {
         let name = overlay.display().to_string();
         let machine = overlay.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        self.reachable().await?;
         self.stage.act("create-overlay", &machine)?;
         if !base.is_file() || overlay.exists() {
             return Err(self.stage.careless("create-overlay", &name, "no base, or the overlay exists"));
@@ -185,6 +218,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn define(&self, spec: &DomainSpec) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("define", &spec.name)?;
         if let Some(known) = self.stage.domain(&spec.name) {
             if known.power != Power::Off {
@@ -211,6 +245,7 @@ impl Hypervisor for FakeHypervisor {
             stack: spec.stack,
             machine: spec.machine.clone(),
             memory_mib: spec.memory_mib,
+            host: self.host.clone(),
             lan: spec.lan.clone().map(|lan| (lan, spec.mac.clone())),
             gdb: spec.gdb,
             port: spec.ssh_port,
@@ -227,8 +262,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn start(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("start", name)?;
-        let Some(mut domain) = self.stage.domain(name) else {
+        let Some(mut domain) = self.domain(name) else {
             return Err(self.stage.careless("start", name, "there is no such domain"));
         };
         self.check(&domain)?;
@@ -267,13 +303,15 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn state(&self, name: &str) -> Result<Option<DomainState>> {
+        self.reachable().await?;
         self.stage.look("state", name)?;
-        Ok(self.stage.domain(name).map(|domain| state_of(&domain)))
+        Ok(self.domain(name).map(|domain| state_of(&domain)))
     }
 
     async fn save(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("save", name)?;
-        let Some(mut domain) = self.stage.domain(name).filter(Domain::runs) else {
+        let Some(mut domain) = self.domain(name).filter(Domain::runs) else {
             return Err(self.stage.careless("save", name, "it does not run"));
         };
         freeze_processes(&self.stage.guest(name), Signal::STOP);
@@ -284,8 +322,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn stop(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("stop", name)?;
-        let Some(mut domain) = self.stage.domain(name) else {
+        let Some(mut domain) = self.domain(name) else {
             return Err(self.stage.careless("stop", name, "there is no such domain"));
         };
         if domain.runs() {
@@ -298,6 +337,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("remove", name)?;
         self.stage.forget(name);
         self.stage.done("remove", name);
@@ -305,6 +345,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn owned(&self) -> Result<Vec<OwnedDomain>> {
+        self.reachable().await?;
         self.stage.look("owned", "the host")?;
         let owned = |domain: Domain| OwnedDomain {
             state: state_of(&domain),
@@ -312,10 +353,11 @@ impl Hypervisor for FakeHypervisor {
             stack: domain.stack,
             machine: domain.machine,
         };
-        Ok(self.stage.domains().into_iter().map(owned).collect())
+        Ok(self.domains().into_iter().map(owned).collect())
     }
 
     async fn networks(&self) -> Result<Vec<String>> {
+        self.reachable().await?;
         self.stage.look("networks", "the host")?;
         let made = self.stage.networks().into_iter().map(|network| network.subnet.to_string());
         Ok(self.stage.script.host.routes.iter().cloned().chain(made).collect())
@@ -326,6 +368,7 @@ impl Hypervisor for FakeHypervisor {
         if there.contains(network) {
             return Ok(());
         }
+        self.reachable().await?;
         self.stage.act("raise-network", &network.name)?;
         let meets = |taken: &String| network.subnet.meets(taken);
         if self.networks().await?.iter().any(meets) || there.iter().any(|other| other.name == network.name) {
@@ -337,6 +380,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn remove_network(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("remove-network", name)?;
         let uses = |domain: &Domain| domain.lan.as_ref().is_some_and(|(lan, _)| lan == name);
         if self.stage.domains().iter().any(uses) {
@@ -348,6 +392,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn owned_networks(&self) -> Result<Vec<OwnedNetwork>> {
+        self.reachable().await?;
         self.stage.look("owned-networks", "the host")?;
         let owned = |network: NetworkSpec| OwnedNetwork { name: network.name, stack: network.stack };
         Ok(self.stage.networks().into_iter().map(owned).collect())

@@ -6,7 +6,7 @@
 pub mod fake;
 pub mod libvirt;
 pub mod network;
-mod probe;
+pub(super) mod probe;
 mod xml;
 
 use std::path::PathBuf;
@@ -203,6 +203,18 @@ pub struct OwnedDomain {
 pub trait Hypervisor: Send + Sync {
     /// Looks at the host: reachable, how guests run, what is free.
     async fn facts(&self) -> external::Result<HostFacts>;
+
+    /// The machine of the domain `name` is about to be made; its files are those in `folder`. A host elsewhere makes a
+    /// folder for it, and takes what was there away.
+    async fn begin(&self, _name: &str, _folder: &std::path::Path) -> external::Result<()> {
+        Ok(())
+    }
+
+    /// Has what the machine writes to its console come into the file `console` here, where that lies elsewhere, for as
+    /// long as this process lives. Idempotent.
+    async fn follow(&self, _name: &str, _console: &std::path::Path) -> external::Result<()> {
+        Ok(())
+    }
 
     /// Makes a writable overlay over `base` (raw or qcow2), readable by QEMU's user. Sparse.
     async fn create_overlay(&self, base: &std::path::Path, overlay: &std::path::Path)
