@@ -331,7 +331,7 @@ pub(super) fn images(args: &cli::Run, source: &Source, images: &ImageStore) -> R
             continue;
         }
         match images.available(request) {
-            Availability::Present | Availability::Buildable => {
+            Availability::Present | Availability::Buildable | Availability::Fetchable => {
                 cells.runnable.push((cell.clone(), request.clone()))
             }
             Availability::Unavailable { why, hint } => {

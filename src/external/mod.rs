@@ -10,6 +10,7 @@ pub mod host;
 pub mod hypervisor;
 pub mod process;
 pub mod scripted;
+pub mod store;
 pub mod transport;
 
 use std::fmt;

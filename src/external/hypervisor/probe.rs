@@ -2,7 +2,8 @@
 //!
 //! Asks QEMU to execute a firmware of 214 bytes (`probe.S`) that climbs from real mode to long mode with paging
 //! and then writes to its exit port. A `/dev/kvm` that opens, and may even execute real mode, but cannot run a
-//! kernel is found out in seconds; nothing is believed from its existence.
+//! kernel is found out in seconds; nothing is believed from its existence. On arm64 four instructions ask for power off.
+//! macOS has HVF in the place of KVM: this is written and was never run there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_EMULATED: Duration = Duration::from_secs(30);
 /// Its code, for the beginning of a ROM that ends at 4 GiB.
 const CODE: &[u8] = include_bytes!("probe.bin");
+
+/// The same for arm64: the call of its firmware for power off (PSCI's SYSTEM_OFF), and a loop for where nobody answers.
+const ARM64: [u32; 4] = [0x5280_0100, 0x72b0_8000, 0xd400_0002, 0x1400_0000];
+/// Where it is put: behind what QEMU itself puts at the beginning of memory.
+const ARM64_AT: &str = "0x40200000";
 
 /// The verdict and what it depends on.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,19 +93,26 @@ async fn runs(
     cpu: &str,
     rom: &Path,
 ) -> external::Result<Result<(), String>> {
-    if arch == Arch::Arm64 {
-        // The exit port is a device of PCs; here only emulation is believed.
-        return Ok(if accelerator == Accelerator::Tcg {
-            Ok(())
-        } else {
-            Err("not probed on arm64".to_owned())
-        });
-    }
-    let child = Child::new(emulator(arch))
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-m", "16", "-machine"])
-        .arg(format!("pc,accel={}", accelerator.as_str()))
-        .args(["-cpu", cpu, "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-bios"])
-        .arg(rom);
+    let child = Child::new(emulator(arch)).args(["-nodefaults", "-no-user-config", "-display", "none"]);
+    let (child, ran) = match arch {
+        Arch::X86_64 => (
+            child
+                .args(["-m", "16", "-machine"])
+                .arg(format!("pc,accel={}", accelerator.as_str()))
+                .args(["-cpu", cpu, "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-bios"])
+                .arg(rom),
+            RAN,
+        ),
+        // The exit port is a device of PCs: here the code asks for power off, and QEMU ends well.
+        Arch::Arm64 => (
+            child
+                .args(["-m", "64", "-machine"])
+                .arg(format!("virt,accel={}", accelerator.as_str()))
+                .args(["-cpu", cpu, "-device"])
+                .arg(format!("loader,file={},addr={ARM64_AT},cpu-num=0,force-raw=on", rom.display())),
+            0,
+        ),
+    };
     let patience = if accelerator == Accelerator::Tcg { PATIENCE_EMULATED } else { PATIENCE };
     match timeout(patience, child.output()).await {
         Ok(output) => {
@@ -107,7 +120,7 @@ async fn runs(
             let words = String::from_utf8_lossy(&output.stderr);
             let line = words.lines().find(|l| !l.trim().is_empty()).unwrap_or("it ran no instruction");
             let line = line.split_once(": ").map_or(line, |(_, rest)| rest.trim_start_matches("error: "));
-            Ok(if output.status == Some(RAN) { Ok(()) } else { Err(line.trim().to_owned()) })
+            Ok(if output.status == Some(ran) { Ok(()) } else { Err(line.trim().to_owned()) })
         }
         Err(_) => Ok(Err("the guest got stuck before it could switch to 64 bits".to_owned())),
     }
@@ -119,13 +132,13 @@ pub(super) async fn acceleration(arch: Arch, cache: &Path) -> external::Result<A
     let file = cache.join(format!("acceleration-{arch}.json"));
     if let Ok(text) = std::fs::read(&file)
         && let Ok(verdict) = serde_json::from_slice::<Verdict>(&text)
-        && verdict.schema == 2
+        && verdict.schema == 3
         && verdict.key == key
     {
         return Ok(verdict.acceleration);
     }
     let acceleration = climb(arch, cache).await?;
-    let verdict = Verdict { schema: 2, key, acceleration: acceleration.clone() };
+    let verdict = Verdict { schema: 3, key, acceleration: acceleration.clone() };
     if let Ok(bytes) = serde_json::to_vec(&verdict) {
         // Only speed is lost where it cannot be remembered.
         let _ = std::fs::write(&file, bytes);
@@ -138,7 +151,11 @@ async fn climb(arch: Arch, cache: &Path) -> external::Result<Acceleration> {
         |error: &std::io::Error| Error::io("file system", "write", cache.display().to_string(), error);
     std::fs::create_dir_all(cache).map_err(|error| failed(&error))?;
     let rom = cache.join(format!("probe-{}.rom", std::process::id()));
-    std::fs::write(&rom, firmware()).map_err(|error| failed(&error))?;
+    let code = match arch {
+        Arch::X86_64 => firmware(),
+        Arch::Arm64 => ARM64.iter().flat_map(|word| word.to_le_bytes()).collect(),
+    };
+    std::fs::write(&rom, code).map_err(|error| failed(&error))?;
     let mut refused: Option<String> = None;
     let mut found = None;
     for (accelerator, cpu) in ladder(arch) {
@@ -155,7 +172,9 @@ async fn climb(arch: Arch, cache: &Path) -> external::Result<Acceleration> {
             }
             Err(error) => {
                 let _ = std::fs::remove_file(&rom);
-                return Err(error.hint("apt-get install qemu-system-x86"));
+                let package =
+                    if arch == Arch::X86_64 { "qemu-system-x86" } else { "qemu-system-arm qemu-efi-aarch64" };
+                return Err(error.hint(format!("apt-get install {package}")));
             }
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::external::Class;
 use crate::external::host::HostState;
+use crate::external::store::fake::Published;
 use crate::machine::Deadlines;
 use crate::settings::file::parse_duration;
 
@@ -31,6 +32,8 @@ pub struct Script {
     pub refusal: Vec<Refusal>,
     /// Step of Debian's tools that is refused (see `FakeDebian`).
     pub debian: Option<String>,
+    /// Files that a server of images has.
+    pub published: Vec<Published>,
     /// What the machine has and allows.
     pub host: HostState,
 }
@@ -46,6 +49,7 @@ impl Default for Script {
             package: Vec::new(),
             refusal: Vec::new(),
             debian: None,
+            published: Vec::new(),
             host: HostState::default(),
         }
     }
