@@ -20,9 +20,11 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     site.step("get the kernel");
     let mut packages = match &site.part.kernel {
         Some(from @ (KernelFrom::Given(_) | KernelFrom::Package { .. })) => {
+            site.step("unpack the kernel");
             given::unpack(site, from, &kernel).await?
         }
         _ => {
+            site.step("download the kernel");
             let wanted = site.part.source.kernel.get(&site.part.arch).cloned().unwrap_or_default();
             let unpacked = site.tools.unpack(site.suite(), &wanted, &kernel).await;
             unpacked.map_err(site.failed("download the kernel"))?

@@ -95,6 +95,8 @@ pub struct BootFailure {
     pub message: String,
     /// Last console lines.
     pub excerpt: Vec<String>,
+    /// How long ago the console had grown last, where it was watched.
+    pub idle: Option<Duration>,
 }
 
 impl BootFailure {
@@ -106,7 +108,7 @@ impl BootFailure {
 
 impl From<Failure> for BootFailure {
     fn from(failure: Failure) -> BootFailure {
-        BootFailure { phase: None, message: failure.one_line(), excerpt: Vec::new() }
+        BootFailure { phase: None, message: failure.one_line(), excerpt: Vec::new(), idle: None }
     }
 }
 
@@ -261,13 +263,17 @@ impl Parts<'_> {
         tap: &mut ConsoleTap,
         phase: &watch::Sender<BootPhase>,
     ) -> BootFailure {
-        let mut since = Instant::now();
+        let (mut since, mut heard) = (Instant::now(), Instant::now());
         let mut last = BootPhase::Powered;
         // A disk that boots by itself may never speak on this console.
         let silent = seed::path(&self.stack.machine_folder(&record.id)).exists();
         for tick in 1u32.. {
             sleep(TICK).await;
-            for line in tap.lines() {
+            let lines = tap.lines();
+            if !lines.is_empty() {
+                heard = Instant::now();
+            }
+            for line in lines {
                 if let Some(reached) = console::phase_of(&line)
                     && advance(phase, reached)
                 {
@@ -282,6 +288,7 @@ impl Parts<'_> {
                 phase: Some(now),
                 message,
                 excerpt: tap.excerpt(),
+                idle: Some(heard.elapsed()),
             };
             let limit = if silent { self.deadlines.whole() } else { self.deadlines.after(now) };
             if since.elapsed() > limit {

@@ -336,6 +336,7 @@ impl Supply<'_> {
             message: failure.message,
             excerpt: failure.excerpt,
             duration_ms: millis(begun.elapsed()),
+            idle_ms: failure.idle.map(millis),
         });
     }
 

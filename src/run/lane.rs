@@ -74,6 +74,8 @@ pub struct Lane<'a> {
     pub timeline: Mutex<Timeline>,
     /// Whether the kernel complained so that it cannot be trusted any more.
     pub tainted: AtomicBool,
+    /// When the kernel ended a program for want of memory last, and what it said.
+    pub starved: Mutex<Option<(Instant, String)>>,
 }
 
 /// How long the newline of a line that may be the script's is waited on for what follows it.

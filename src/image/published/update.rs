@@ -204,11 +204,19 @@ impl Work<'_> {
             fs::create_dir_all(folder).map_err(ImageError::io("make", folder))?;
         }
         self.room(stale).await?;
-        let each = stale.iter().map(|(wanted, sum)| async move {
-            let entry = self.one(wanted, sum).await?;
-            Ok::<_, ImageError>((wanted.name.clone(), entry))
-        });
-        stream::iter(each).buffered(PARALLEL).try_collect().await
+        // Two that are published as one file share it: the second finds it done.
+        let mut sums = std::collections::BTreeSet::new();
+        let (first, again): (Vec<_>, Vec<_>) = stale.iter().partition(|(_, sum)| sums.insert(sum));
+        let mut all: Vec<(String, Entry)> =
+            stream::iter(first.iter().map(|one| self.named(one))).buffered(PARALLEL).try_collect().await?;
+        for one in &again {
+            all.push(self.named(one).await?);
+        }
+        Ok(all)
+    }
+
+    async fn named(&self, (wanted, sum): &(Published, String)) -> Result<(String, Entry), ImageError> {
+        Ok((wanted.name.clone(), self.one(wanted, sum).await?))
     }
 
     /// Whether there is room for all of them, before the first byte.
@@ -235,9 +243,9 @@ impl Work<'_> {
             None => {
                 let last = std::sync::atomic::AtomicU64::new(0);
                 let heard = |there: u64, total: Option<u64>| {
-                    // A line for each tenth.
-                    let tenth =
-                        total.filter(|total| *total > 0).map_or(there >> 26, |total| there * 10 / total);
+                    // A line for each tenth of what is large.
+                    let tenth = total
+                        .map_or(there >> 26, |total| if total >> 20 == 0 { 0 } else { there * 10 / total });
                     if last.fetch_max(tenth, std::sync::atomic::Ordering::Relaxed) < tenth {
                         (self.tell)(ImageProgress::Fetching {
                             part: wanted.name.clone(),
