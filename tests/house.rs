@@ -63,6 +63,7 @@ fn only_the_world_names_an_adapter() {
         "FakeHypervisor",
         "FakeTransport",
         "FakeDebian",
+        "FakeStore",
         "FakeBuilder",
         "Gitlab",
         "FakeCi",

@@ -67,11 +67,11 @@ pub(crate) const WALKS: [Called; 16] = [
     }),
     ("an_update_of_images", || {
         let next: [&[&str]; 2] = [RUN_PUBLISHED, VALIDATE];
-        Walk { world: PUBLISHED, victim: UPDATE, next, at_least: 30, ..Walk::default() }
+        Walk { world: PUBLISHED, victim: UPDATE, next, at_least: 18, ..Walk::default() }
     }),
     ("an_update_that_replaces_an_image", || {
         let (before, next): (&[&[&str]], _) = (&[UPDATE], [RUN_PUBLISHED, VALIDATE]);
-        Walk { world: PUBLISHED, before, victim: UPDATE, next, at_least: 30, ..Walk::default() }
+        Walk { world: PUBLISHED, before, victim: UPDATE, next, at_least: 18, ..Walk::default() }
     }),
     ("a_resume", || {
         let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH, &["stack", "pause"]];

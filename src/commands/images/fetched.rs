@@ -117,12 +117,7 @@ pub(super) async fn revert(destroy: bool, yes: bool, desk: &Desk<'_>) -> Result<
         return Ok(0);
     }
     let (from, to) = desk.store.revert().await?;
-    say(&format!(
-        "{:>12} generation {} is in use again, made {}",
-        "Reverted",
-        to.number,
-        to.made.format("%Y-%m-%d %H:%M")
-    ));
+    say(&format!("{:>12} generation {} is in use again", "Reverted", to.number));
     let other = differing(&from, &to);
     for name in &other {
         let word = if to.images.contains_key(name) { "as before" } else { "not in it" };
