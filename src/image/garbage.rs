@@ -81,7 +81,12 @@ impl ImageStore {
             let used = disks.iter().any(|used| used.file_name().is_some_and(|used| used == name));
             !names.contains(name) && !used && (disk || !machines) && !is_young(file)
         }));
-        files.extend(listed(&self.cache().join("downloads")).into_iter().filter(|file| !is_young(file)));
+        for folder in [self.folder().join("work"), self.cache().join("downloads")] {
+            let there = listed(&folder)
+                .into_iter()
+                .filter(|file| file.extension().is_none_or(|ending| ending != "lock"));
+            files.extend(there.filter(|file| !is_young(file)));
+        }
         let sized = |file: PathBuf| fs::metadata(&file).map(|found| (file, found.len())).ok();
         Ok(Garbage { files: files.into_iter().filter_map(sized).collect() })
     }

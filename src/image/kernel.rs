@@ -17,7 +17,6 @@ const NEEDED: [&str; 3] = ["virtio_blk", "virtio_net", "ext4"];
 /// Unpacks the kernel's package and busybox, and makes the three files of them.
 pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     let (kernel, busybox) = (site.work.join("tree"), site.work.join("busybox"));
-    site.step("get the kernel");
     let mut packages = match &site.part.kernel {
         Some(from @ (KernelFrom::Given(_) | KernelFrom::Package { .. })) => {
             site.step("unpack the kernel");

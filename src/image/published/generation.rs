@@ -156,21 +156,25 @@ impl Generations {
     /// Waits until nobody else changes generations; ends with whoever holds it, however that ends.
     pub(in crate::image) async fn lock(&self, waiting: impl FnOnce()) -> Result<File, ImageError> {
         fs::create_dir_all(&self.folder).map_err(ImageError::io("make", &self.folder))?;
-        let path = self.folder.join("lock");
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = options.map_err(ImageError::io("open", &path))?;
-        let mut waiting = Some(waiting);
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(fs::TryLockError::WouldBlock) => {
-                    if let Some(say) = waiting.take() {
-                        say();
-                    }
-                    tokio::time::sleep(LOOK).await;
+        hold(&self.folder.join("lock"), waiting).await
+    }
+}
+
+/// Waits for the lock at `path`; says so once. It ends with the file that is returned, or with this process.
+pub(super) async fn hold(path: &Path, waiting: impl FnOnce()) -> Result<File, ImageError> {
+    let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = options.map_err(ImageError::io("open", path))?;
+    let mut waiting = Some(waiting);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => {
+                if let Some(say) = waiting.take() {
+                    say();
                 }
-                Err(fs::TryLockError::Error(error)) => return Err(ImageError::io("lock", &path)(error)),
+                tokio::time::sleep(LOOK).await;
             }
+            Err(fs::TryLockError::Error(error)) => return Err(ImageError::io("lock", path)(error)),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::manifest::{FileRecord, write_whole};
 use super::super::objects::Objects;
 use super::super::store::{ImageProgress, ImageStore};
 use super::download::download;
-use super::generation::{Entry, Generation, Generations};
+use super::generation::{Entry, Generation, Generations, hold};
 use super::sum::{self, Facts};
 use super::{Published, change, unpack};
 use crate::external::Class;
@@ -76,16 +76,11 @@ impl ImageStore {
         if let Some(entry) = self.in_use(wanted, tell).await? {
             return Ok(entry);
         }
-        let generations = Generations::new(self.folder());
-        let waiting = || tell(ImageProgress::Waiting { part: wanted.name.clone() });
-        let _lock = generations.lock(waiting).await?;
-        // Somebody else may have fetched it while this one waited.
-        if let Some(entry) = self.in_use(wanted, &|_| ()).await? {
-            return Ok(entry);
-        }
         let sum = self.work(tell).sum(wanted).await?;
         let mut fetched = self.work(tell).fetch(&[(wanted.clone(), sum)]).await?;
         let (name, entry) = fetched.remove(0);
+        let generations = Generations::new(self.folder());
+        let _lock = generations.lock(|| ()).await?;
         let mut generation = match generations.current()? {
             Some(current) => current,
             None => generations.next()?,
@@ -234,6 +229,9 @@ impl Work<'_> {
     }
 
     async fn one(&self, wanted: &Published, sum: &str) -> Result<Entry, ImageError> {
+        let waiting = || (self.tell)(ImageProgress::Waiting { part: wanted.name.clone() });
+        // Whoever else wants this very file waits, and finds it done.
+        let _claim = hold(&self.downloads.join(format!("{sum}.lock")), waiting).await?;
         let facts = self.facts(wanted).await?;
         let done = self.downloads.join(format!("{sum}.done"));
         let known = fs::read(&done).ok().and_then(|text| serde_json::from_slice::<FileRecord>(&text).ok());
