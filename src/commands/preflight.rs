@@ -344,7 +344,7 @@ pub(super) fn images(
     for (cell, request) in &source.cells {
         if cell.id.location == kmt_reporters::event::Location::Remote && !remotes.takes(cell.id.arch) {
             let why = match remotes.refused.first() {
-                Some((name, why)) => format!("`{name}`: {}", why.one_line()),
+                Some((name, why)) => format!("`{name}`: {}", why.message),
                 None => "no provider of remote machines is configured".to_owned(),
             };
             cells.unavailable.push((cell.clone(), why));

@@ -46,7 +46,7 @@ impl Remotes {
     fn why_not(&self, cell: &CellId) -> Failure {
         let failure = Failure::new(Kind::Remote, format!("no remote host takes `{cell}`"));
         self.refused.iter().fold(failure, |failure, (name, why)| {
-            let failure = failure.caused_by(format!("`{name}`: {}", why.one_line()));
+            let failure = failure.caused_by(format!("`{name}`: {}", why.message));
             why.hints.iter().fold(failure, |failure, hint| match failure.hints.contains(hint) {
                 true => failure,
                 false => failure.hint(hint.clone()),
@@ -73,7 +73,7 @@ impl Remotes {
             });
         }
         for (name, why) in &self.refused {
-            let message = format!("this host is not used: {}", why.one_line());
+            let message = format!("this host is not used: {}", why.message);
             sink.emit(Event::Warning { subject: name.clone(), message });
         }
     }

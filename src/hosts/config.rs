@@ -97,3 +97,48 @@ pub fn check(host: &RemoteHost) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use kmt_reporters::event::Arch;
+
+    use super::*;
+    use crate::external::process::Child;
+    use crate::external::remote::Provider;
+
+    #[tokio::test]
+    async fn openssh_reads_the_section_as_it_is_meant() {
+        let temp = tempfile::tempdir().unwrap();
+        let host = RemoteHost {
+            name: "lab".to_owned(),
+            arch: Arch::Arm64,
+            address: "10.0.0.5".to_owned(),
+            port: 2222,
+            user: "ubuntu".to_owned(),
+            key: Some(PathBuf::from("/keys/my key")),
+            host_key: Some("ssh-ed25519 AAAA".to_owned()),
+            folder: PathBuf::from("/srv/kmt"),
+            memory_mib: None,
+            cores: None,
+            provider: Provider::Own,
+        };
+        write(temp.path(), &host).unwrap();
+        let read = Child::new("ssh").args(["-G", "-F"]).arg(temp.path().join(CONFIG)).arg(host.alias());
+        let read = read.success().await.unwrap().text();
+        for line in [
+            "hostname 10.0.0.5",
+            "port 2222",
+            "user ubuntu",
+            "identityfile /keys/my key",
+            "stricthostkeychecking true",
+            "hostkeyalias kmt-host-lab",
+            "controlmaster auto",
+        ] {
+            assert!(read.lines().any(|read| read == line), "no `{line}` in\n{read}");
+        }
+        let known = std::fs::read_to_string(temp.path().join(KNOWN_HOSTS)).unwrap();
+        assert_eq!(known, "kmt-host-lab ssh-ed25519 AAAA\n");
+    }
+}

@@ -201,6 +201,16 @@ impl Stack {
         Ok(whole.then(|| keys::section(&self.folder, machine, &hosts.join(" "))))
     }
 
+    /// The sections of the hosts that its machines are behind, by name.
+    ///
+    /// # Errors
+    /// Its record cannot be read.
+    pub fn host_sections(&self) -> Result<Vec<(String, String)>> {
+        let section =
+            |host: &crate::external::remote::RemoteHost| crate::hosts::config::section(&self.folder, host);
+        Ok(self.record()?.hosts.into_iter().map(|(name, host)| (name, section(&host))).collect())
+    }
+
     /// The private key that logs in to its machines, once one is made.
     pub fn login_key(&self) -> PathBuf {
         keys::login_key(&self.folder)

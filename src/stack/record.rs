@@ -143,8 +143,11 @@ impl MachineRecord {
         self.address.map_or((Ipv4Addr::LOCALHOST, self.port), |address| (address, 22))
     }
 
-    /// Where it is, for people: its address, or this host's with the port that leads to it.
+    /// Where it is, for people: its address, or this host's with the port that leads to it, or the host it is behind.
     pub fn place(&self) -> String {
+        if let Some(host) = &self.host {
+            return format!("via {host}");
+        }
         self.address.map_or_else(|| format!("127.0.0.1:{}", self.port), |address| address.to_string())
     }
 

@@ -25,7 +25,7 @@ const HAVE: &str = r#"[ "$(stat -c %s "$1" 2>/dev/null)" = "$2" ] && echo have |
 /// Takes a packed file: `$1` its place, `$2` its digest, `$3` its permissions. It appears whole or not at all.
 const TAKE: &str = r#"
 umask 022; mkdir -p "$(dirname "$1")" || exit
-t=$(mktemp "$1.XXXXXX") || exit; trap 'rm -f "$t"' EXIT
+umask 077; t=$1.new$$; trap 'rm -f "$t"' EXIT
 gzip -dc | dd of="$t" bs=64k iflag=fullblock conv=sparse status=none || exit
 [ "$(sha256sum <"$t" | cut -c1-64)" = "$2" ] || { echo "what arrived is not what was sent" >&2; exit 9; }
 chmod "$3" "$t" && mv -f "$t" "$1""#;
