@@ -58,8 +58,8 @@ pub(crate) fn soak() -> Result<u8, String> {
         minutes: 60,
         need: Need::Run,
         run: |clock| {
-            clock.check(&mut words(&["cargo", "build", "--release", "--package", "kmt-run"]))?;
-            clock.check(command(groups::target().join("release/kmt-run")).args(SOAK_IMAGES))
+            clock.check(words(&["cargo", "test", "--no-run"]).args(groups::WHOLE))?;
+            clock.check(command(groups::target().join("debug/kmt-run")).args(SOAK_IMAGES))
         },
     };
     let tests = Group {
@@ -67,7 +67,7 @@ pub(crate) fn soak() -> Result<u8, String> {
         about: "kill loops and the whole of Debian, on real machines",
         minutes: 180,
         need: Need::Soak,
-        run: |clock| clock.check(groups::live_tests("live", "live,soak").arg("soak::")),
+        run: |clock| clock.check(&mut groups::live_tests(groups::Stories::Soak)),
     };
     let fuzz = Group {
         name: "fuzz",
