@@ -20,6 +20,7 @@ const BENCHES: &[(&str, &str, &str)] = &[
         "a pipeline with 2 GB of results against `curl --parallel`, and again: less than a second",
     ),
     ("plan", "kmt-run", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
+    ("events", "kmt-reporters", "two million events of tests to every report: at most 200 MB of memory"),
     ("triage", "kmt-reporters", "the cause of a gigabyte of console, on one core"),
 ];
 
