@@ -21,6 +21,7 @@ const BENCHES: &[(&str, &str, &str)] = &[
     ),
     ("unpack", "kmt-run", "unpacking an image against `xz -T0` and `zstd -T0`: at least 0.9 of their speed"),
     ("plan", "kmt-run", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
+    ("events", "kmt-reporters", "two million events of tests to every report: at most 200 MB of memory"),
     ("triage", "kmt-reporters", "the cause of a gigabyte of console, on one core"),
 ];
 
