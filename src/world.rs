@@ -24,6 +24,9 @@ use crate::external::hypervisor::libvirt::Libvirt;
 use crate::external::remote::fake::FakeGate;
 use crate::external::remote::ssh::SshGate;
 use crate::external::scripted::{Script, Stage};
+use crate::external::store::Store;
+use crate::external::store::fake::FakeStore;
+use crate::external::store::http::Http;
 use crate::external::transport::Transport;
 use crate::external::transport::fake::FakeTransport;
 use crate::external::transport::ssh::Ssh;
@@ -40,6 +43,8 @@ pub struct World {
     pub transport: Arc<dyn Transport>,
     /// Debian's tools.
     pub debian: Arc<dyn DebianTools>,
+    /// Published images.
+    pub store: Arc<dyn Store>,
     /// Go.
     pub go: Arc<dyn Builder>,
     /// Commands of the repository.
@@ -78,6 +83,9 @@ impl World {
                 settings.home.cache(),
                 std::env::var("KMT_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty()),
             )),
+            store: Arc::new(Http::new(
+                std::env::var("KMT_IMAGE_MIRROR").ok().filter(|mirror| !mirror.is_empty()),
+            )),
             go: Arc::new(Go::default()),
             command: Arc::new(Commands),
             prebuilt: Arc::new(Prebuilt),
@@ -109,9 +117,12 @@ impl World {
             debian.trouble(step, Trouble::Refused(Class::Unreachable));
         }
         let builder = Arc::new(builder);
+        let published = script.published.clone();
         let stage = Arc::new(Stage::open(script, folder));
         let steps = stage.clone();
         crate::stack::hear_of_writes(Box::new(move |when| steps.step(when, "write", "stack.json")));
+        let steps = stage.clone();
+        crate::image::published::hear_of_changes(Box::new(move |when, what| steps.step(when, "keep", what)));
         Ok(World {
             hosts: Hosts::new(
                 Arc::new(FakeHypervisor::new(stage.clone())),
@@ -119,6 +130,7 @@ impl World {
                 &settings.home,
             ),
             transport: Arc::new(FakeTransport::new(stage.clone())),
+            store: Arc::new(FakeStore::new(published, Some(stage.clone()))),
             host: Arc::new(FakeHost::new(stage.clone())),
             cloud: Arc::new(FakeCloud::new(stage)),
             pace: Pace::quick(),

@@ -65,6 +65,7 @@ fn only_the_world_names_an_adapter() {
         "FakeGate",
         "FakeTransport",
         "FakeDebian",
+        "FakeStore",
         "FakeBuilder",
         "Gitlab",
         "FakeCi",

@@ -54,7 +54,7 @@ pub(super) async fn facts(settings: &Settings, world: &World) -> Result<Facts> {
 }
 
 fn store(settings: &Settings, world: &World) -> ImageStore {
-    ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone())
+    ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone(), world.store.clone())
 }
 
 fn doors<'a>(

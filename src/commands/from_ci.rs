@@ -186,7 +186,7 @@ impl<'w> Placing<'w> {
         let home = &settings.home;
         Ok(Placing {
             catalogue: catalogue()?,
-            images: ImageStore::new(home.images(), home.cache(), world.debian.clone()),
+            images: ImageStore::new(home.images(), home.cache(), world.debian.clone(), world.store.clone()),
             local: from.use_local_if_possible,
             most,
             named: from,
@@ -263,6 +263,9 @@ impl<'w> Placing<'w> {
             }
             Availability::Buildable => {
                 (Location::Local, "here: the architecture fits, its image can be built here".to_owned())
+            }
+            Availability::Fetchable => {
+                (Location::Local, "here: the architecture fits, its image is published".to_owned())
             }
             Availability::Unavailable { why, .. } => (Location::Remote, format!("remote: {why}")),
         }

@@ -72,7 +72,7 @@ pub(super) async fn plan(
     };
     let world = open(&places.settings);
     let home = &places.settings.home;
-    let images = ImageStore::new(home.images(), home.cache(), world.debian.clone());
+    let images = ImageStore::new(home.images(), home.cache(), world.debian.clone(), world.store.clone());
     let ready = ready_cells(&Stack::folder_of(home, &places.stack, &places.settings.root.value))?;
     let cells: Vec<Row> = places
         .cells
@@ -87,7 +87,7 @@ pub(super) async fn plan(
                 Location::Local if ready.contains(&cell.id) => "reuse",
                 Location::Local => "boot",
             },
-            word: image_word(&images.available(image), image),
+            word: image_word(&images.available(image)),
             image: images.available(image),
             expected: Plan::expected(shards).filter(|_| !shards.is_empty()),
         })
@@ -233,6 +233,7 @@ fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Durat
         let image = match &row.image {
             Availability::Present => "image is here".to_owned(),
             Availability::Buildable => "image is built first".to_owned(),
+            Availability::Fetchable => "image is fetched first".to_owned(),
             Availability::Unavailable { why, .. } => format!("no image: {why}"),
         };
         let expected = row.expected.map_or(String::new(), |time| format!("  [{:>8.3}s]", time.as_secs_f64()));

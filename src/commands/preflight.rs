@@ -351,7 +351,7 @@ pub(super) fn images(
             continue;
         }
         match images.available(request) {
-            Availability::Present | Availability::Buildable => {
+            Availability::Present | Availability::Buildable | Availability::Fetchable => {
                 cells.runnable.push((cell.clone(), request.clone()))
             }
             Availability::Unavailable { why, hint } => {

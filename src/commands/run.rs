@@ -152,7 +152,7 @@ fn network(source: &Source, selection: &cli::Selection, stack: &Stack) -> Result
 
 fn images(source: &Source, world: &World) -> ImageStore {
     let home = &source.settings.home;
-    ImageStore::new(home.images(), home.cache(), world.debian.clone())
+    ImageStore::new(home.images(), home.cache(), world.debian.clone(), world.store.clone())
 }
 
 /// What machines that are thrown away were in goes with them.

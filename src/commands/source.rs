@@ -181,7 +181,7 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
         Some(name) => name.clone(),
         None => stack::name::default_name(&settings.root.value).await,
     };
-    let catalogue = catalogue()?;
+    let catalogue = catalogue_with(selection, &matrix)?;
     let (mut cells, mut notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
     if let Some(job) = settings.job()? {
         sized(&mut cells, &job);
@@ -274,6 +274,30 @@ fn read_vmsets(path: &Path) -> Result<VmSets> {
 /// It is damaged: a bug.
 pub(super) fn catalogue() -> Result<Catalogue> {
     Catalogue::embedded().map_err(|error| Failure::new(Kind::Internal, error.to_string()))
+}
+
+/// The same with the kernels of a matrix and of the command line.
+///
+/// # Errors
+/// A kernel that cannot be one.
+fn catalogue_with(selection: &Selection, matrix: &MatrixFile) -> Result<Catalogue> {
+    let (mut catalogue, host) = (catalogue()?, Arch::host());
+    matrix.own_kernels(&mut catalogue, host)?;
+    for word in &selection.custom_kernel {
+        let refuse = |what: String| {
+            let hint =
+                "`--custom-kernel 6.19=linux-image-6.19.deb`, `--custom-kernel 6.19=../linux/@debian_13`";
+            Failure::usage(format!("`--custom-kernel {word}`: {what}")).hint(hint)
+        };
+        let (version, from) = word.split_once('=').ok_or_else(|| refuse("it has no `=`".to_owned()))?;
+        let (from, userland) = match from.rsplit_once('@') {
+            Some((from, userland)) if !userland.contains('/') => (from, Some(userland)),
+            _ => (from, None),
+        };
+        let folder = std::env::current_dir().map_err(|error| refuse(error.to_string()))?;
+        catalogue.add_custom(version, from, userland, &folder, host).map_err(refuse)?;
+    }
+    Ok(catalogue)
 }
 
 fn cells(

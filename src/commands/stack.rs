@@ -111,20 +111,25 @@ async fn destroy(
         return Ok(0);
     }
     for stack in stacks {
-        let _hold = super::lifecycle::hold(&stack, target).await?;
-        let count = stack.record()?.machines.len();
-        // Machines on a rented host go with it.
-        super::rent::give_back_all(&stack, world).await?;
-        let gone_with_hosts = count - stack.record()?.machines.len();
-        let machines = gone_with_hosts + stack::destroy(&stack, &world.hosts).await?;
-        say(&format!(
-            "{:>12} stack `{}`: {machines} machine{}",
-            "Destroyed",
-            stack.name,
-            if machines == 1 { "" } else { "s" }
-        ));
+        destroy_one(world, &stack, target).await?;
     }
     Ok(0)
+}
+
+/// Destroys a stack, with the hosts that were rented for it, and says so.
+///
+/// # Errors
+/// Somebody else changes it, or something of it does not go.
+pub(super) async fn destroy_one(world: &World, stack: &Stack, target: &cli::Target) -> Result<()> {
+    let _hold = super::lifecycle::hold(stack, target).await?;
+    let count = stack.record()?.machines.len();
+    // Machines on a rented host go with it.
+    super::rent::give_back_all(stack, world).await?;
+    let gone_with_hosts = count - stack.record()?.machines.len();
+    let machines = gone_with_hosts + stack::destroy(stack, &world.hosts).await?;
+    let machines = kmt_reporters::plural(machines as u64, "machine");
+    say(&format!("{:>12} stack `{}`: {machines}", "Destroyed", stack.name));
+    Ok(())
 }
 
 /// The stack of that name: of this repository, or the only one there is of that name.

@@ -12,6 +12,7 @@ pub mod hypervisor;
 pub mod process;
 pub mod remote;
 pub mod scripted;
+pub mod store;
 pub mod transport;
 
 use std::fmt;

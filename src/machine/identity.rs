@@ -4,13 +4,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Result};
-use crate::image::{LocalImage, identity_cpio};
+use crate::image::identity_cpio;
 use crate::stack::{Keys, MachineRecord};
 
-/// Writes the machine's initrd: the image's, followed by an archive of its identity.
+/// Writes the machine's initrd: that of its image, at `base`, followed by an archive of its identity.
 pub(super) fn initrd(
     folder: &Path,
-    image: &LocalImage,
+    base: &Path,
     record: &MachineRecord,
     login: &Keys,
     host_key: &Keys,
@@ -30,7 +30,7 @@ pub(super) fn initrd(
     let written = (|| {
         use std::os::unix::fs::OpenOptionsExt;
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let mut base = std::fs::read(&image.initrd)?;
+        let mut base = std::fs::read(base)?;
         base.resize(base.len().next_multiple_of(4), 0);
         file.write_all(&base)?;
         file.write_all(&archive)

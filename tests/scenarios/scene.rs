@@ -100,6 +100,11 @@ impl Scene {
         scene
     }
 
+    /// Says more in `kmt.toml`.
+    pub(crate) fn configure(&self, more: &str) {
+        fs::write(self.temp.path().join("repo/kmt.toml"), format!("{KMT_TOML}{more}")).unwrap();
+    }
+
     pub(crate) fn home(&self) -> PathBuf {
         self.temp.path().join("home")
     }

@@ -45,7 +45,12 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
     }
     source::refuse_remote(&cells, settings)?;
     let steps = reconcile(&spec, &seen);
-    let images = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
+    let images = ImageStore::new(
+        settings.home.images(),
+        settings.home.cache(),
+        world.debian.clone(),
+        world.store.clone(),
+    );
     available(&images, &cells, &steps)?;
     let host = desk.host().await?;
     if !args.oversubscribe {

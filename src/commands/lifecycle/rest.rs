@@ -152,7 +152,8 @@ pub(super) async fn reset(desk: &Desk<'_>, wanted: &str, debugging: Debugging) -
         .ok_or_else(|| Failure::usage(format!("the catalogue does not know `{}`", record.cell)))?;
     let request = source::image_of(&cell, &catalogue)?;
     let home = &desk.settings.home;
-    let store = ImageStore::new(home.images(), home.cache(), desk.world.debian.clone());
+    let store =
+        ImageStore::new(home.images(), home.cache(), desk.world.debian.clone(), desk.world.store.clone());
     let image = SharedImages::new(&store, [&request]).get(&request, desk.told.as_ref()).await?;
     let host = desk.host().await?;
     let supply = desk.supply(&host, false, debugging).await?;

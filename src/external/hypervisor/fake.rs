@@ -238,7 +238,14 @@ impl Hypervisor for FakeHypervisor {
             return Err(self.stage.careless("define", &spec.name, "it has not exactly one overlay"));
         }
         let files = spec.disks.iter().map(|disk| disk.file.clone());
-        let files = files.chain([&spec.kernel, &spec.initrd, &spec.console].map(Clone::clone));
+        let direct = spec.direct.iter().flat_map(|direct| [direct.kernel.clone(), direct.initrd.clone()]);
+        let files = files.chain(direct).chain([spec.console.clone()]);
+        // Who boots by itself learns who it is from a disk.
+        let seed = spec.disks.iter().find(|disk| disk.format == DiskFormat::Raw && disk.serial.is_none());
+        let identity = spec.direct.as_ref().map(|direct| &direct.initrd).or(seed.map(|disk| &disk.file));
+        let Some(identity) = identity.cloned() else {
+            return Err(self.stage.careless("define", &spec.name, "nothing tells it who it is"));
+        };
         self.stage.put(&Domain {
             name: spec.name.clone(),
             uuid: spec.uuid,
@@ -251,7 +258,7 @@ impl Hypervisor for FakeHypervisor {
             port: spec.ssh_port,
             files: files.collect(),
             console: spec.console.clone(),
-            initrd: spec.initrd.clone(),
+            initrd: identity,
             power: Power::Off,
             greets: false,
             fault,

@@ -352,12 +352,16 @@ impl Hypervisor for Libvirt {
     async fn define(&self, spec: &DomainSpec) -> external::Result<()> {
         let qemu_user = self.qemu_user().await?;
         if let Some((user, group)) = qemu_user {
-            let own = [&spec.initrd, &spec.console].into_iter().chain(
+            let initrd = spec.direct.as_ref().map(|direct| &direct.initrd);
+            let own = initrd.into_iter().chain([&spec.console]).chain(
                 spec.disks.iter().filter(|d| d.format != super::DiskFormat::RawReadOnly).map(|d| &d.file),
             );
             give(&own.collect::<Vec<_>>(), user, group).await?;
         }
-        self.define_as(spec, qemu_user).await
+        self.define_as(spec, qemu_user).await.map_err(|error| match spec.arch {
+            Arch::Arm64 if lacks_emulator(&error.detail) => error.hint(ARM64_HINT),
+            _ => error,
+        })
     }
 
     async fn start(&self, name: &str) -> external::Result<()> {

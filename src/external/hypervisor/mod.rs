@@ -129,6 +129,17 @@ pub enum DiskFormat {
     Raw,
 }
 
+/// A kernel for direct boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectBoot {
+    /// Its image.
+    pub kernel: PathBuf,
+    /// Initial RAM file system, which says who the machine is.
+    pub initrd: PathBuf,
+    /// Its command line.
+    pub cmdline: String,
+}
+
 /// A domain to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -150,12 +161,8 @@ pub struct DomainSpec {
     pub vcpu: u32,
     /// Memory, MiB.
     pub memory_mib: u32,
-    /// Kernel image for direct boot.
-    pub kernel: PathBuf,
-    /// Initial RAM file system.
-    pub initrd: PathBuf,
-    /// Kernel command line.
-    pub cmdline: String,
+    /// What is booted without the help of the first disk; none where that boots by itself.
+    pub direct: Option<DirectBoot>,
     /// Disks: vda, vdb, …
     pub disks: Vec<Disk>,
     /// File the serial console is appended to. Exists before the start.

@@ -20,10 +20,10 @@ command -v qemu-img >/dev/null || echo "missing qemu-img"
 command -v qemu-system-"$1" >/dev/null || echo "missing qemu-system-$1"
 mkdir -p "$2" 2>/dev/null; [ -w "$2" ] || echo "unwritable $2"
 echo "key $(cat /proc/sys/kernel/random/boot_id) $(stat -Lc %i.%s.%Y "$(command -v qemu-system-"$1")" 2>/dev/null) $(stat -c %a.%g /dev/kvm 2>/dev/null)""#;
-/// Runs a firmware, which is its standard input: `$1` its seconds, then QEMU and its arguments.
+/// Runs a firmware, which is its standard input, as file `rom`: `$1` its seconds, then QEMU and its arguments.
 const TRY: &str = r#"
 d=$(mktemp -d) || exit; trap 'rm -rf "$d"' EXIT; cat >"$d/rom"
-s=$1; shift; timeout "$s" "$@" -bios "$d/rom" </dev/null >/dev/null; r=$?; echo "ran $r""#;
+s=$1; shift; cd "$d" || exit; timeout "$s" "$@" </dev/null >/dev/null; r=$?; echo "ran $r""#;
 
 /// What a look at a host shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,10 +102,10 @@ pub(super) async fn acceleration(shell: &Shell, facts: &Facts) -> Result<Acceler
         let arch = facts.arch;
         async move {
             let seconds = tried.patience.as_secs().to_string();
-            let words = tried.words(arch);
+            let words = tried.words(arch, "rom");
             let args: Vec<&str> =
                 std::iter::once(seconds.as_str()).chain(words.iter().map(String::as_str)).collect();
-            let output = shell.must("run a guest on", TRY, &args, probe::firmware()).await?;
+            let output = shell.must("run a guest on", TRY, &args, probe::firmware(arch)).await?;
             let text = output.text();
             let status = text.trim().strip_prefix("ran ").and_then(|status| status.parse().ok());
             Ok((status.filter(|status| *status != 124), output.stderr))

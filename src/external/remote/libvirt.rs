@@ -147,14 +147,20 @@ impl Hypervisor for RemoteLibvirt {
     async fn define(&self, spec: &DomainSpec) -> Result<()> {
         let user = self.ask(|| self.libvirt.qemu_user()).await?;
         let mut there = spec.clone();
-        there.kernel = self.there(&spec.kernel).await?;
-        there.initrd = self.files.give(&spec.initrd, "0600").await?;
+        if let Some(boot) = &mut there.direct {
+            boot.kernel = self.there(&boot.kernel).await?;
+            boot.initrd = self.files.give(&boot.initrd, "0600").await?;
+        }
         there.console = self.there(&spec.console).await?;
         for disk in &mut there.disks {
-            let file = self.there(&disk.file).await?;
+            // What was written here for this machine alone goes along; what was made there is there.
+            let file = match disk.format {
+                DiskFormat::Raw if disk.file.is_file() => self.files.give(&disk.file, "0600").await?,
+                _ => self.there(&disk.file).await?,
+            };
             *disk = Disk { file, ..disk.clone() };
         }
-        let own = [&there.initrd, &there.console].into_iter().chain(
+        let own = there.direct.iter().map(|boot| &boot.initrd).chain([&there.console]).chain(
             there.disks.iter().filter(|disk| disk.format != DiskFormat::RawReadOnly).map(|disk| &disk.file),
         );
         let owner = user.map_or("-".to_owned(), |(user, group)| format!("{user}:{group}"));

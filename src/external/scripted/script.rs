@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use super::CloudScript;
 use crate::external::Class;
 use crate::external::host::HostState;
+use crate::external::store::fake::Published;
 use crate::machine::Deadlines;
 use crate::settings::file::parse_duration;
 
@@ -32,6 +33,8 @@ pub struct Script {
     pub refusal: Vec<Refusal>,
     /// Step of Debian's tools that is refused (see `FakeDebian`).
     pub debian: Option<String>,
+    /// Files that a server of images has.
+    pub published: Vec<Published>,
     /// What the machine has and allows.
     pub host: HostState,
     /// What the cloud has.
@@ -84,6 +87,7 @@ impl Default for Script {
             package: Vec::new(),
             refusal: Vec::new(),
             debian: None,
+            published: Vec::new(),
             host: HostState::default(),
             cloud: CloudScript::default(),
             remote: BTreeMap::new(),

@@ -14,6 +14,7 @@ pub(crate) struct Lab {
     /// Its keys and configuration, the user's file, and its folder of images and machines.
     folder: TempDir,
     link: String,
+    address: String,
 }
 
 /// Runs a program of this machine, which must succeed.
@@ -35,8 +36,9 @@ impl Lab {
         must(&["ip", "addr", "add", &here, "dev", &link]);
         must(&["ip", "link", "set", &link, "up"]);
         namespace.said(&format!("ip addr add {there} dev {far}; ip link set {far} up"));
-        let lab = Lab { namespace, folder, link };
-        lab.start_sshd(there.trim_end_matches("/24"));
+        let address = there.trim_end_matches("/24").to_owned();
+        let lab = Lab { namespace, folder, link, address };
+        lab.start_sshd(&lab.address);
         lab
     }
 
@@ -73,6 +75,23 @@ impl Lab {
     /// The call of a user who has this host.
     pub(crate) fn known_to<'h>(&self, call: Call<'h>) -> Call<'h> {
         call.env("XDG_CONFIG_HOME", &self.path("config"))
+    }
+
+    /// What `[ec2]` says of it, where it stands for an instance.
+    pub(crate) fn as_rented(&self) -> String {
+        let host_key = fs::read_to_string(self.path("hostkey.pub")).unwrap();
+        let (address, folder) = (&self.address, self.path("kmt"));
+        format!("reach = \"{address}\"\nhost-key = \"{}\"\nfolder = \"{folder}\"\n", host_key.trim())
+    }
+
+    /// The call of a user who has no host, and a key.
+    pub(crate) fn hired_by<'h>(&self, call: Call<'h>) -> Call<'h> {
+        let folder = self.folder.path().join("hirer/kmt-run");
+        fs::create_dir_all(&folder).unwrap();
+        let key = self.path("login");
+        let user = format!("[ssh-key]\npath = \"{key}\"\nname = \"login\"\naws-key-name = \"login\"\n");
+        fs::write(folder.join("config.toml"), user).unwrap();
+        call.env("XDG_CONFIG_HOME", &self.path("hirer"))
     }
 
     /// Nothing passes the link any more, or all does again.

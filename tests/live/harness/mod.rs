@@ -4,6 +4,7 @@ mod call;
 mod home;
 mod junit;
 mod lab;
+mod moto;
 mod namespace;
 mod told;
 
@@ -13,10 +14,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "soak")]
 pub(crate) use call::Call;
 pub(crate) use call::Running;
 pub(crate) use home::{Home, qemu_of};
 pub(crate) use lab::Lab;
+#[cfg(feature = "soak")]
+pub(crate) use moto::{Moto, REGION, SECRET};
 pub(crate) use namespace::Namespace;
 pub(crate) use told::Told;
 

@@ -4,11 +4,13 @@ mod arm64;
 mod ci;
 mod equipment;
 mod faults;
+mod images;
 /// The GitLab of the tests that need no machine.
 #[path = "../../gitlab/made.rs"]
 mod made;
 mod nat;
 mod native;
+mod rented;
 #[path = "../../gitlab/server.rs"]
 #[expect(dead_code, reason = "other tests use all of it")]
 mod server;
