@@ -179,6 +179,7 @@ impl Hypervisor for FakeHypervisor {
         let running = self.domains().into_iter().filter(Domain::runs);
         let taken: u64 = running.map(|domain| memory_of(&domain)).sum();
         Ok(HostFacts {
+            arch: kmt_reporters::event::Arch::host(),
             acceleration: Acceleration {
                 accelerator: Accelerator::Kvm,
                 cpu: "host".to_owned(),

@@ -325,7 +325,7 @@ impl Hypervisor for Libvirt {
         let memory_mib = available_memory_mib().unwrap_or(free / (1024 * 1024));
         let most_vcpu = most_vcpu(&acceleration);
         let notices = slow_kvm(qemu_user).into_iter().collect();
-        Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, most_vcpu, notices })
+        Ok(HostFacts { arch: Arch::host(), acceleration, cores, memory_mib, qemu_user, most_vcpu, notices })
     }
 
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> external::Result<()> {

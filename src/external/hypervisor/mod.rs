@@ -56,6 +56,8 @@ pub struct Acceleration {
 /// What a host is and has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
+    /// Its architecture.
+    pub arch: Arch,
     /// How guests run.
     pub acceleration: Acceleration,
     /// Processors.
@@ -73,7 +75,7 @@ pub struct HostFacts {
 impl HostFacts {
     /// How guests of that architecture run: as seen where it is the host's, emulated where it is foreign.
     pub fn acceleration_of(&self, arch: Arch) -> Acceleration {
-        if arch == Arch::host() {
+        if arch == self.arch {
             self.acceleration.clone()
         } else {
             Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None }

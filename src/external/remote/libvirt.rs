@@ -119,6 +119,7 @@ impl Hypervisor for RemoteLibvirt {
         let qemu_user = self.ask(|| self.libvirt.qemu_user()).await?;
         let free = seen.memory_mib;
         Ok(HostFacts {
+            arch: known.arch,
             most_vcpu: most_vcpu(&acceleration),
             acceleration,
             cores: self.host.cores.map_or(seen.cores, |most| most.min(seen.cores)),
