@@ -24,7 +24,7 @@ use crate::external::transport::fake::FakeTransport;
 use crate::external::transport::ssh::Ssh;
 use crate::machine::Deadlines;
 use crate::settings::ci::Access;
-use crate::settings::{BuilderKind, Settings};
+use crate::settings::{BuilderKind, Settings, Warmth};
 
 /// The doors, open.
 pub struct World {
@@ -44,6 +44,8 @@ pub struct World {
     pub host: Arc<dyn Host>,
     /// How long things may take in it.
     pub deadlines: Deadlines,
+    /// Whether machines start from templates in it.
+    pub warmth: Warmth,
 }
 
 /// The door to a CI server. Scripted worlds use it too: their server is a stand-in on loopback.
@@ -69,6 +71,7 @@ impl World {
             prebuilt: Arc::new(Prebuilt),
             host: Arc::new(ThisHost),
             deadlines: Deadlines::default(),
+            warmth: settings.warm.value,
         }
     }
 
@@ -91,6 +94,7 @@ impl World {
         if let Some(step) = script.debian_step() {
             debian.trouble(step, Trouble::Refused(Class::Unreachable));
         }
+        let warmth = if script.warm { Warmth::Auto } else { Warmth::Off };
         let builder = Arc::new(builder);
         let stage = Arc::new(Stage::open(script, folder));
         let steps = stage.clone();
@@ -104,6 +108,7 @@ impl World {
             command: Arc::new(Commands),
             prebuilt: builder,
             deadlines,
+            warmth,
         })
     }
 

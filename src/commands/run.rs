@@ -19,6 +19,7 @@ use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
 use crate::known::Known;
 use crate::machine::supply::{Debugging, Machines, Supply};
+use crate::machine::warm::{Templates, Unbegun};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
 use crate::run::brake::Brake;
@@ -63,6 +64,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         stack: &stack,
         host: &host,
         capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
+        templates: Templates::of(&source.settings.home, world.warmth),
         network: network(&source, &args.selection, &stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         debugging: Debugging::Off,
@@ -86,7 +88,8 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     };
     let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks, job: job.as_ref() };
-    let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
+    let conducting = conductor.supply.beside(conductor.conduct(&cells.runnable), Unbegun::Leave);
+    let working = async { tokio::join!(building, conducting) };
     reports.at_the_latest(working, cancelled.clone()).await;
     if args.throw_away {
         drop_network(&stack, &world, &record).await;

@@ -6,6 +6,7 @@ use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::error::{Failure, Result, nearest};
 use crate::external::hypervisor::DomainState;
+use crate::machine::warm;
 use crate::settings::{Settings, Wishes};
 use crate::stack::{self, Stack};
 use crate::world::World;
@@ -112,6 +113,10 @@ async fn destroy(
             if machines == 1 { "" } else { "s" }
         ));
     }
+    if all {
+        // Guests that were to become templates are machines too.
+        warm::sweep(&settings.home, None, world.hypervisor.as_ref()).await?;
+    }
     Ok(0)
 }
 
@@ -168,7 +173,7 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
             world.hypervisor.remove(&domain.name).await?;
             say(&format!("{:>12} {}", "Removed", domain.name));
             removed += 1;
-        } else if owner.is_none() {
+        } else if owner.is_none() && !domain.stack.is_nil() {
             say(&format!(
                 "{:>12} {}: its stack is not in {}",
                 "Left",
@@ -176,6 +181,10 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
                 settings.home.root.value.display()
             ));
         }
+    }
+    let host = world.hypervisor.facts().await?;
+    for template in warm::sweep(&settings.home, Some(&host), world.hypervisor.as_ref()).await? {
+        say(&format!("{:>12} template {template}: nothing starts from it any more", "Removed"));
     }
     for network in world.hypervisor.owned_networks().await? {
         let owner = stacks.iter().find(|stack| stack.uuid == network.stack);

@@ -29,6 +29,7 @@ mod vmlinux;
 pub use cpio::{identity_cpio, newc};
 pub use error::ImageError;
 pub use manifest::{FileRecord, Manifest};
+pub use recipe::SSH_UNIT;
 pub use request::ImageRequest;
 pub use shared::SharedImages;
 pub use store::{Availability, Hashing, ImageProgress, ImageStore, LocalImage};

@@ -1,30 +1,92 @@
-//! Who a machine is: keys, name and id, put into its initial RAM file system and nowhere else.
+//! Who a machine is: keys, name and id. A machine that boots finds them in its initial RAM file system, one that goes on
+//! from a template is told them on a port; in both cases they are the same files, and they are nowhere else.
 
-use std::io::Write as _;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use crate::error::{Failure, Result};
-use crate::image::{LocalImage, identity_cpio};
+use crate::image::{LocalImage, SSH_UNIT, identity_cpio};
 use crate::stack::{Keys, MachineRecord};
 
-/// Writes the machine's initrd: the image's, followed by an archive of its identity.
-pub(super) fn initrd(
-    folder: &Path,
-    image: &LocalImage,
-    record: &MachineRecord,
-    login: &Keys,
-    host_key: &Keys,
-) -> Result<PathBuf> {
+/// Where the unit of sshd is in a guest.
+const UNIT: &str = "/etc/systemd/system/ssh.service";
+/// Where a guest that becomes a template has what it needs for that; gone once it knows who it is.
+const WAITS: &str = "/usr/lib/kmt-warm";
+/// Bytes of the host's randomness that a guest gets.
+const SEED: usize = 64;
+
+/// A file of a machine's identity: path in the guest, mode, content.
+pub(super) type IdentityFile = (&'static str, u32, Vec<u8>);
+
+/// The identity of a machine: its own key, the key that opens it, its name and id.
+///
+/// # Errors
+/// The key cannot be read.
+pub(super) fn files(record: &MachineRecord, login: &Keys, host_key: &Keys) -> Result<Vec<IdentityFile>> {
     let read = |path: &Path| std::fs::read(path).map_err(|error| Failure::file("read", path, &error));
     let line = |text: &str| format!("{text}\n").into_bytes();
     let name = record.id.replace(['_', '@', '+'], "-");
-    let archive = identity_cpio(&[
-        ("/etc/ssh/ssh_host_ed25519_key", 0o600, &read(&host_key.private)?),
-        ("/etc/ssh/ssh_host_ed25519_key.pub", 0o644, &line(&host_key.public)),
-        ("/root/.ssh/authorized_keys", 0o600, &line(&login.public)),
-        ("/etc/hostname", 0o644, &line(&name)),
-        ("/etc/machine-id", 0o444, &line(&record.uuid.simple().to_string())),
-    ]);
+    Ok(vec![
+        ("/etc/ssh/ssh_host_ed25519_key", 0o600, read(&host_key.private)?),
+        ("/etc/ssh/ssh_host_ed25519_key.pub", 0o644, line(&host_key.public)),
+        ("/root/.ssh/authorized_keys", 0o600, line(&login.public)),
+        ("/etc/hostname", 0o644, line(&name)),
+        ("/etc/machine-id", 0o444, line(&record.uuid.simple().to_string())),
+    ])
+}
+
+/// What a machine that goes on from a template has besides: the unit of those that boot, for the day it boots itself.
+pub(super) fn usual_unit() -> IdentityFile {
+    (UNIT, 0o644, SSH_UNIT.as_bytes().to_vec())
+}
+
+/// Writes a machine's initrd: the image's, followed by an archive of its identity.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn initrd(folder: &Path, image: &LocalImage, files: &[IdentityFile]) -> Result<PathBuf> {
+    let files: Vec<(&str, u32, &[u8])> =
+        files.iter().map(|(path, mode, content)| (*path, *mode, content.as_slice())).collect();
+    write(folder, image, &identity_cpio(&files))
+}
+
+/// The initrd of a guest that waits until it is told who it is. Its machine id is nobody's.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn initrd_of_nobody(folder: &Path, image: &LocalImage, seed: &[u8]) -> Result<PathBuf> {
+    let id = format!("{}\n", Uuid::new_v4().simple());
+    let (wait, seeds) = (format!("{WAITS}/wait"), format!("{WAITS}/seed"));
+    write(
+        folder,
+        image,
+        &identity_cpio(&[
+            (UNIT, 0o644, unit_that_waits().as_bytes()),
+            (&wait, 0o644, include_bytes!("warm/guest/wait.sh")),
+            (&seeds, 0o755, seed),
+            ("/etc/machine-id", 0o444, id.as_bytes()),
+        ]),
+    )
+}
+
+/// The unit of sshd, after all others and behind the script that waits.
+pub(super) fn unit_that_waits() -> String {
+    SSH_UNIT
+        .lines()
+        .map(|line| match line.split_once('=') {
+            Some(("Before", _)) => "Before=shutdown.target\nAfter=multi-user.target\n".to_owned(),
+            Some(("ExecStart", _)) => {
+                format!("TimeoutStartSec=infinity\nExecStartPre=-/bin/sh {WAITS}/wait\n{line}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect()
+}
+
+fn write(folder: &Path, image: &LocalImage, archive: &[u8]) -> Result<PathBuf> {
     let path = folder.join("initrd");
     let _ = std::fs::remove_file(&path);
     let written = (|| {
@@ -33,8 +95,59 @@ pub(super) fn initrd(
         let mut base = std::fs::read(&image.initrd)?;
         base.resize(base.len().next_multiple_of(4), 0);
         file.write_all(&base)?;
-        file.write_all(&archive)
+        file.write_all(archive)
     })();
     written.map_err(|error| Failure::file("write", &path, &error))?;
     Ok(path)
+}
+
+/// What a guest that waits is told: a script that makes it the machine of `record`. Randomness first, then the time, then
+/// the files; at its end the guest says so, and starts sshd.
+///
+/// # Errors
+/// The host has no randomness.
+pub(super) fn script(files: &[IdentityFile], record: &MachineRecord) -> Result<Vec<u8>> {
+    let mut seed = [0; SEED];
+    let source = Path::new("/dev/urandom");
+    let read = std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut seed));
+    read.map_err(|error| Failure::file("read", source, &error))?;
+    let seed: String = seed.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let now = chrono::Utc::now();
+    let mut text = format!(
+        "set -e\numask 077\nkill \"$(cat /run/kmt-warm)\" || :\nprintf '{seed}' | {WAITS}/seed\n\
+         date -u -s @{}.{:06} >/dev/null\nread -r old </etc/machine-id\nmkdir -p /root/.ssh\n",
+        now.timestamp(),
+        now.timestamp_subsec_micros()
+    );
+    for (path, mode, content) in files {
+        let content = String::from_utf8_lossy(content);
+        // A word that no file of an identity has in it.
+        let _ = write!(text, "cat >{path}.new <<'KMT-END'\n{content}KMT-END\n");
+        let _ = writeln!(text, "chmod {mode:o} {path}.new\nmv -f {path}.new {path}");
+    }
+    let (id, mac) = (record.uuid.simple(), &record.mac);
+    let _ = write!(
+        text,
+        "cat /etc/hostname >/proc/sys/kernel/hostname\n\
+         [ ! -d /run/log/journal/$old ] || mv /run/log/journal/$old /run/log/journal/{id}\n\
+         notify=/proc/sys/net/ipv4/conf/eth0/arp_notify\nread -r before <$notify\necho 1 >$notify\n\
+         ip link set eth0 address {mac}\necho $before >$notify\n\
+         rm -rf {WAITS} /run/kmt-warm\necho 'kmt-warm: mine' >/dev/console\nexit 0\n"
+    );
+    Ok(text.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sshd_waits_for_all_else_and_then_for_an_identity() {
+        let unit = unit_that_waits();
+        assert_eq!(unit.matches("After=multi-user.target").count(), 1, "{unit}");
+        assert!(!unit.contains("Before=shutdown.target systemd"), "{unit}");
+        let wait = unit.find("ExecStartPre=-/bin/sh /usr/lib/kmt-warm/wait").unwrap();
+        let unmount = unit.find("ExecStartPre=-/bin/umount").unwrap();
+        assert!(unmount < wait && wait < unit.find("ExecStart=/usr/sbin/sshd").unwrap(), "{unit}");
+    }
 }

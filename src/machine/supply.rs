@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::capacity::{Capacity, Room};
+use super::warm::Templates;
 use super::{BootFailure, Guest, Parts};
 use crate::error::{Failure, Result};
 use crate::external::hypervisor::{DomainState, GuestNetwork, HostFacts};
@@ -104,6 +105,8 @@ pub struct Supply<'a> {
     pub host: &'a HostFacts,
     /// Room on it.
     pub capacity: Capacity,
+    /// What machines start from where they need not boot.
+    pub templates: Templates,
     /// What the guests' network reaches.
     pub network: GuestNetwork,
     /// Reuse or fresh.
@@ -300,10 +303,9 @@ impl Supply<'_> {
     ) -> Result<Made> {
         let begun = Instant::now();
         let mut cancelled = self.cancelled.clone();
-        let parts = self.parts();
         let _processors = self.capacity.processors(record.vcpu).await;
         let booted = tokio::select! {
-            booted = parts.boot(&record, image) => Some(booted),
+            booted = self.begin(&record, image) => Some(booted),
             _ = cancelled.wait_for(|stop| *stop) => None,
         };
         let failure = match booted {
@@ -339,7 +341,7 @@ impl Supply<'_> {
         });
     }
 
-    fn parts(&self) -> Parts<'_> {
+    pub(super) fn parts(&self) -> Parts<'_> {
         Parts {
             stack: self.stack,
             host: self.host,
@@ -473,7 +475,8 @@ fn sleeps(record: &MachineRecord, state: Option<DomainState>) -> bool {
     }
 }
 
-fn port_was_taken(failure: &BootFailure) -> bool {
+/// Whether a machine did not start because somebody else listens where it should.
+pub(super) fn port_was_taken(failure: &BootFailure) -> bool {
     let taken = ["host forwarding", "gdbstub"].iter().any(|words| failure.message.contains(words));
     failure.phase == Some(BootPhase::Defined) && taken
 }

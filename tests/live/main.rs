@@ -24,3 +24,4 @@ mod signals;
 #[cfg(feature = "soak")]
 mod soak;
 mod stack;
+mod warm;

@@ -22,6 +22,7 @@ use crate::cli::Lifecycle;
 use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::machine::supply::{Debugging, Machines, Supply};
+use crate::machine::warm::Templates;
 use crate::settings::{Settings, Wishes};
 use crate::stack::reconcile::Seen;
 use crate::stack::record::Owner;
@@ -99,6 +100,7 @@ impl<'a> Desk<'a> {
             stack: &self.stack,
             host,
             capacity: machines::capacity(host, &self.stack, self.world, oversubscribe).await?,
+            templates: Templates::of(&self.settings.home, self.world.warmth),
             network: self.network()?,
             machines: Machines::Reuse,
             debugging,

@@ -11,6 +11,7 @@ fn well() -> Facts {
         home: PathBuf::from("/h"),
         networks: Some(vec!["192.168.122.0/24".to_owned()]),
         hypervisor: Ok(HostFacts {
+            software: String::new(),
             acceleration: Acceleration {
                 accelerator: Accelerator::Kvm,
                 cpu: "host".to_owned(),

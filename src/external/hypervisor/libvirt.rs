@@ -20,7 +20,7 @@ use virt::error::ErrorNumber;
 use virt::network::Network;
 
 use super::network::{NetworkSpec, OwnedNetwork, subnets_of};
-use super::{Accelerator, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, xml};
+use super::{Accelerator, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, saved, xml};
 use crate::external::process::Child;
 use crate::external::{self, Class, Error};
 
@@ -278,16 +278,17 @@ impl Hypervisor for Libvirt {
     async fn facts(&self) -> external::Result<HostFacts> {
         let free = self.ask("look at", &self.uri, |c| {
             let info = c.node_info()?;
-            Ok((info.cpus, c.free_memory().unwrap_or(0)))
+            let software = format!("QEMU {}, libvirt {}", version(c.hyp_version()?), version(c.lib_version()?));
+            Ok((info.cpus, c.free_memory().unwrap_or(0), software))
         });
-        let (cores, free) = free.await?;
+        let (cores, free, software) = free.await?;
         let qemu_user = self.qemu_user().await?;
         let acceleration = probe::acceleration(Arch::host(), &self.cache).await?;
         let memory_mib = available_memory_mib().unwrap_or(free / (1024 * 1024));
         let emulated = acceleration.accelerator == Accelerator::Tcg;
         let most_vcpu = emulated.then_some(SOUND_EMULATED_VCPU);
         let notices = slow_kvm(qemu_user).into_iter().collect();
-        Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, most_vcpu, notices })
+        Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, most_vcpu, notices, software })
     }
 
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> external::Result<()> {
@@ -317,7 +318,10 @@ impl Hypervisor for Libvirt {
             let own = [&spec.initrd, &spec.console].into_iter().chain(
                 spec.disks.iter().filter(|d| d.format != super::DiskFormat::RawReadOnly).map(|d| &d.file),
             );
-            give(&own.collect::<Vec<_>>(), user, group).await?;
+            let pipes = saved::make_pipes(spec.identity.as_deref())?;
+            give(&own.chain(&pipes).collect::<Vec<_>>(), user, group).await?;
+        } else {
+            saved::make_pipes(spec.identity.as_deref())?;
         }
         let text = xml::domain(spec, qemu_user);
         self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
@@ -331,6 +335,30 @@ impl Hypervisor for Libvirt {
     async fn save(&self, name: &str) -> external::Result<()> {
         let wanted = name.to_owned();
         self.ask("save", name, move |c| c.lookup_domain_by_name(&wanted)?.managed_save(0)).await
+    }
+
+    async fn keep(&self, name: &str, file: &Path) -> external::Result<()> {
+        let (wanted, file) = (name.to_owned(), file.to_path_buf());
+        self.ask("keep the memory of", name, move |c| {
+            saved::save(&c.lookup_domain_by_name(&wanted)?, &file)
+        })
+        .await
+    }
+
+    async fn revive(&self, spec: &DomainSpec, memory: &Path) -> external::Result<()> {
+        self.define(spec).await?;
+        let text = xml::domain(spec, self.qemu_user().await?);
+        let own = spec.console.with_file_name("memory");
+        saved::with_description(memory, &text, &own).await?;
+        let file = own.display().to_string();
+        let revived = self.ask("revive", &spec.name, move |c| c.restore_domain(&file)).await;
+        // QEMU has read all of it.
+        let _ = std::fs::remove_file(&own);
+        revived
+    }
+
+    async fn tell(&self, spec: &DomainSpec, words: &[u8]) -> external::Result<()> {
+        saved::tell(spec, words)
     }
 
     async fn stop(&self, name: &str) -> external::Result<()> {
@@ -434,6 +462,11 @@ fn find_network(connection: &Connect, name: &str) -> Result<Option<Network>, vir
         Err(error) if error.code().is(ErrorNumber::NoNetwork) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A version as people write it.
+fn version(number: u32) -> String {
+    format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000)
 }
 
 /// `MemAvailable` of the host, MiB.
