@@ -11,6 +11,7 @@ use crate::error::{Failure, Result};
 use crate::matrix::select::TestChoice;
 use crate::plan::Plan;
 use crate::run::conduct::Tests;
+use crate::run::container;
 use crate::run::filter::{Filter, Filters};
 use crate::run::words::Words;
 
@@ -41,14 +42,16 @@ pub(super) type SetWords = (Vec<String>, BTreeMap<String, String>);
 /// Where test sets or a filter expression say more than the flags: which tests of a package run in a cell, and how.
 ///
 /// # Errors
-/// What `go test` cannot be told; two that both choose tests of a package, whose patterns are never glued; a set that
-/// wants a container.
+/// What `go test` cannot be told; two that both choose tests of a package, whose patterns are never glued; an
+/// image no guest can be told.
 pub(super) fn narrow(tests: &mut Tests, args: &cli::Run, source: &Source, plan: &Plan) -> Result<()> {
     for ((cell, _), (id, shards)) in source.cells.iter().zip(&plan.cells) {
         let set = source.matrix.sets.of(id);
         let left = source.choice.in_cell(cell);
         if let Some(image) = set.and_then(|set| set.container.as_ref()) {
-            return Err(no_container(id.set.as_deref(), image));
+            let step = container::step(&source.component, image).map_err(Failure::usage)?;
+            tests.containers.engine = source.component.test_container.engine;
+            tests.containers.steps.insert(id.clone(), step);
         }
         for package in plan.names(shards) {
             let Some(left) = left.as_ref().and_then(|left| left.in_package(package)) else { continue };
@@ -110,18 +113,6 @@ fn by_pattern(tests: &mut Tests, cell: &CellId, package: &str, pattern: &str) ->
     filters.run = Filter::parse(pattern).map_err(|error| Failure::usage(error.to_string()))?;
     tests.filters.special.insert((cell.clone(), package.to_owned()), filters);
     Ok(())
-}
-
-fn no_container(set: Option<&str>, image: &str) -> Failure {
-    let (who, hint) = match set {
-        Some(name) => (format!("test set `{name}`"), format!("`-E '!set({name})'` leaves it out")),
-        None => (
-            "the run config".to_owned(),
-            "without `testcontainer` its tests run in the guest itself".to_owned(),
-        ),
-    };
-    Failure::usage(format!("{who} runs its tests in a container (`{image}`), which this version cannot"))
-        .hint(hint)
 }
 
 /// The tests of a package, and who chose them.

@@ -20,6 +20,7 @@ use crate::machine;
 use crate::matrix::Cell;
 use crate::plan::Partition;
 use crate::run::conduct::Tests;
+use crate::run::container::Containers;
 use crate::run::filter::{Filter, Filters, TestFilters};
 use crate::run::lane::Allowed;
 use crate::run::prepare::{is_variable, steps};
@@ -73,6 +74,7 @@ pub(super) fn tests(args: &cli::Run, source: &Source) -> Result<Tests> {
     Ok(Tests {
         layout: source.component.layout_of(&source.component_name),
         preparation: steps(&source.component).map_err(Failure::usage)?,
+        containers: Containers::default(),
         words: PackageWords { usual: chosen::words(args, source, None)?, special: BTreeMap::new() },
         filters: TestFilters {
             usual: Filters {

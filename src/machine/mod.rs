@@ -97,6 +97,8 @@ pub struct BootFailure {
     pub message: String,
     /// Last console lines.
     pub excerpt: Vec<String>,
+    /// How long ago the console had grown last, where it was watched.
+    pub idle: Option<Duration>,
 }
 
 impl BootFailure {
@@ -108,7 +110,7 @@ impl BootFailure {
 
 impl From<Failure> for BootFailure {
     fn from(failure: Failure) -> BootFailure {
-        BootFailure { phase: None, message: failure.one_line(), excerpt: Vec::new() }
+        BootFailure { phase: None, message: failure.one_line(), excerpt: Vec::new(), idle: None }
     }
 }
 
@@ -244,7 +246,7 @@ impl Parts<'_> {
             machine: record.id.clone(),
             arch: record.cell.arch,
             machine_type: record.extras.machine.clone(),
-            acceleration: self.host.acceleration.clone(),
+            acceleration: self.host.acceleration_of(record.cell.arch),
             vcpu: self.host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
             memory_mib: record.memory_mib,
             kernel: image.kernel.clone(),
@@ -270,11 +272,15 @@ impl Parts<'_> {
         tap: &mut ConsoleTap,
         phase: &watch::Sender<BootPhase>,
     ) -> BootFailure {
-        let mut since = Instant::now();
+        let (mut since, mut heard) = (Instant::now(), Instant::now());
         let mut last = BootPhase::Powered;
         for tick in 1u32.. {
             sleep(TICK).await;
-            for line in tap.lines() {
+            let lines = tap.lines();
+            if !lines.is_empty() {
+                heard = Instant::now();
+            }
+            for line in lines {
                 if let Some(reached) = console::phase_of(&line)
                     && advance(phase, reached)
                 {
@@ -289,6 +295,7 @@ impl Parts<'_> {
                 phase: Some(now),
                 message,
                 excerpt: tap.excerpt(),
+                idle: Some(heard.elapsed()),
             };
             if since.elapsed() > self.deadlines.after(now) {
                 let seconds = self.deadlines.after(now).as_secs();

@@ -338,6 +338,7 @@ impl Supply<'_> {
             message: failure.message,
             excerpt: failure.excerpt,
             duration_ms: millis(begun.elapsed()),
+            idle_ms: failure.idle.map(millis),
         });
     }
 

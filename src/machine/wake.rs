@@ -72,7 +72,7 @@ impl Parts<'_> {
         });
         let silent = || {
             let message = format!("it does not answer within {} s", self.deadlines.ready.as_secs());
-            BootFailure { phase: Some(BootPhase::Sshd), message, excerpt: Vec::new() }
+            BootFailure { phase: Some(BootPhase::Sshd), message, excerpt: Vec::new(), idle: None }
         };
         Ok(connected.await.map_err(|_| silent())??)
     }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::brake::{Brake, Halt};
+use super::container::Containers;
 use super::filter::TestFilters;
 use super::groups::Groups;
 use super::lane::{Aftermath, Allowed, Lane, Listed, Watch};
@@ -23,6 +24,7 @@ use super::words::PackageWords;
 use super::work::Work;
 use crate::artifact::{self, ArtifactSet, Coding, Store, TestPackage};
 use crate::error::{Failure, Kind};
+use crate::external::{self, Class};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::known::{Known, Marks};
 use crate::machine::capacity;
@@ -49,6 +51,8 @@ pub struct Tests {
     pub layout: String,
     /// What each guest must be first.
     pub preparation: Vec<Step>,
+    /// The containers that tests of cells run in.
+    pub containers: Containers,
     /// Arguments and environment of the binaries.
     pub words: PackageWords,
     /// Which tests of each package.
@@ -107,6 +111,12 @@ struct Place {
     root: String,
     /// What scripts of the preparation export.
     exported: Vec<(String, String)>,
+}
+
+/// What comes before the tests.
+enum Stage {
+    Ship,
+    Prepare,
 }
 
 /// What a machine has done for its cell.
@@ -173,6 +183,7 @@ impl Conductor<'_> {
 
     /// One machine after another, until the work of the cell is over.
     async fn lane(&self, cell: &Cell, image: &LocalImage, work: &Work, (number, turn): (u32, u32)) {
+        let mut left = self.tests.rules.retries.infrastructure;
         while !work.is_over() && !self.stopped() {
             let held = match self.supply.machine(cell, image, turn).await {
                 Ok(Some(held)) => held,
@@ -186,7 +197,7 @@ impl Conductor<'_> {
             if number > 0 && work.is_over() {
                 return self.leave(held, Aftermath::Healthy).await;
             }
-            let served = self.serve(cell, &held, work).await;
+            let served = self.serve(cell, &held, work, &mut left).await;
             self.leave(held, served.aftermath).await;
             if !served.goes_on {
                 return;
@@ -211,8 +222,9 @@ impl Conductor<'_> {
         *self.cancelled.borrow() || self.brake.is_on()
     }
 
-    /// Artifacts, then the work of the cell as far as this machine gets.
-    async fn serve(&self, cell: &Cell, held: &Held, work: &Work) -> Served {
+    /// Artifacts, then the work of the cell as far as this machine gets. So many machines are `left` to take the place of
+    /// those that are lost before that.
+    async fn serve(&self, cell: &Cell, held: &Held, work: &Work, left: &mut u32) -> Served {
         let (mut built, mut stop) = (self.built.clone(), self.stop.clone());
         let ends = |aftermath| Served { aftermath, goes_on: false };
         let artifacts = tokio::select! {
@@ -231,65 +243,102 @@ impl Conductor<'_> {
             // What was sent so far is not published: the guest is as before.
             _ = stop.wait_for(|stop| *stop) => return ends(Aftermath::Healthy),
         };
-        if !shipped {
-            return ends(Aftermath::Doubtful);
+        if let Err(error) = shipped {
+            return self.not_ready(cell, held, Stage::Ship, error, left);
         }
         let prepared = tokio::select! {
             prepared = self.prepare(cell, held, &root) => prepared,
             _ = stop.wait_for(|stop| *stop) => return ends(Aftermath::Doubtful),
         };
-        let Some(exported) = prepared else { return ends(Aftermath::Doubtful) };
+        let exported = match prepared {
+            Ok(Some(exported)) => exported,
+            Ok(None) => return ends(Aftermath::Doubtful),
+            Err(error) => return self.not_ready(cell, held, Stage::Prepare, error, left),
+        };
         let place = Place { root, exported };
         Served { aftermath: self.tasks(held, &artifacts.packages, place, work).await, goes_on: true }
     }
 
-    async fn ship(&self, cell: &Cell, held: &Held, artifacts: &ArtifactSet, root: &str) -> bool {
+    /// What follows from a machine that could not be made ready: where it was lost, another takes its place.
+    fn not_ready(
+        &self,
+        cell: &Cell,
+        held: &Held,
+        stage: Stage,
+        error: external::Error,
+        left: &mut u32,
+    ) -> Served {
+        let lost = error.class == Class::Unreachable;
+        let failure = Failure::from(error);
+        if lost && *left > 0 && !self.stopped() {
+            *left -= 1;
+            let message = format!("another machine takes its place: {}", failure.one_line());
+            self.record.emit(Event::Warning { subject: held.record.id.clone(), message });
+            return Served { aftermath: Aftermath::Lost, goes_on: true };
+        }
+        match stage {
+            Stage::Ship => self.record.emit(Event::ShipFailed {
+                machine: held.record.id.clone(),
+                cell: cell.id.clone(),
+                message: failure.one_line(),
+            }),
+            Stage::Prepare => self.failed(cell, "prepare", &failure),
+        }
+        Served { aftermath: Aftermath::Doubtful, goes_on: false }
+    }
+
+    async fn ship(
+        &self,
+        cell: &Cell,
+        held: &Held,
+        artifacts: &ArtifactSet,
+        root: &str,
+    ) -> external::Result<()> {
         let begun = Instant::now();
         let machine = held.record.id.clone();
         let connection = held.guest.connection.as_ref();
         let mut store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
         store.untouched =
             held.guest.untouched.then_some(if held.guest.gzip { Coding::Gzip } else { Coding::Plain });
-        match artifact::ship(artifacts, connection, &store).await {
-            Ok(report) => {
-                self.record.emit(Event::ShipFinished {
-                    machine,
-                    cell: cell.id.clone(),
-                    bytes: report.bytes,
-                    files: report.files,
-                    duration_ms: millis(begun),
-                });
-                true
-            }
-            Err(error) => {
-                let message = Failure::from(error).one_line();
-                self.record.emit(Event::ShipFailed { machine, cell: cell.id.clone(), message });
-                false
-            }
-        }
+        let report = artifact::ship(artifacts, connection, &store).await?;
+        self.record.emit(Event::ShipFinished {
+            machine,
+            cell: cell.id.clone(),
+            bytes: report.bytes,
+            files: report.files,
+            duration_ms: millis(begun),
+        });
+        Ok(())
     }
 
-    /// Makes the guest what the component wants it to be; what its scripts export where it is.
-    async fn prepare(&self, cell: &Cell, held: &Held, root: &str) -> Option<Vec<(String, String)>> {
-        let steps = &self.tests.preparation;
+    /// Makes the guest what the component wants it to be; what its scripts export where it is. `None` where it is not, as a
+    /// fact says.
+    async fn prepare(
+        &self,
+        cell: &Cell,
+        held: &Held,
+        root: &str,
+    ) -> external::Result<Option<Vec<(String, String)>>> {
+        let steps: Vec<Step> =
+            self.tests.preparation.iter().chain(self.tests.containers.steps.get(&cell.id)).cloned().collect();
         if steps.is_empty() {
-            return Some(Vec::new());
+            return Ok(Some(Vec::new()));
         }
-        let preparing = prepare::prepare(steps, cell.id.arch, held.guest.connection.as_ref(), root);
+        let preparing = prepare::prepare(&steps, cell.id.arch, held.guest.connection.as_ref(), root);
         let failure = match timeout(PREPARATION, preparing).await {
             Ok(Ok(prepared)) => {
                 let (machine, last) =
                     (held.record.id.clone(), prepared.steps.last().map(|step| step.name.clone()));
                 let (steps, failed) = (prepared.steps, prepared.failed.clone());
                 self.record.emit(Event::GuestPrepared { machine, cell: cell.id.clone(), steps, failed });
-                let Some(why) = prepared.failed else { return Some(prepared.env) };
+                let Some(why) = prepared.failed else { return Ok(Some(prepared.env)) };
                 Failure::new(Kind::Infrastructure, format!("`{}`", last.unwrap_or_default())).caused_by(why)
             }
-            Ok(Err(error)) => Failure::from(error),
+            Ok(Err(error)) => return Err(error),
             Err(_) => Failure::new(Kind::Infrastructure, format!("not done in {} s", PREPARATION.as_secs())),
         };
         self.failed(cell, "prepare", &failure);
-        None
+        Ok(None)
     }
 
     /// One task after another, until all is over or the machine cannot be trusted any more, its kernel watched.
@@ -300,6 +349,7 @@ impl Conductor<'_> {
             root: place.root,
             exported: place.exported,
             words: &self.tests.words,
+            container: self.tests.containers.engine_of(&held.guest.cell),
             filters: &self.tests.filters,
             count: self.tests.count,
             watch: Watch { slow: rules.slow, test: rules.test_timeout, silence: rules.no_output_timeout },
@@ -313,6 +363,7 @@ impl Conductor<'_> {
             marks: &self.tests.marks,
             timeline: Mutex::default(),
             tainted: AtomicBool::new(false),
+            starved: Mutex::default(),
         };
         let (done, left) = watch::channel(None);
         let working = async {

@@ -36,6 +36,8 @@ pub struct Follower {
     /// Our clock when the guest's showed this.
     clock: Option<(Instant, Duration)>,
     last: Option<u64>,
+    /// When the last new record came.
+    heard: Option<Instant>,
     scanner: Scanner,
     recent: VecDeque<(Instant, String)>,
     partial: Vec<u8>,
@@ -65,6 +67,11 @@ impl Follower {
         complaints
     }
 
+    /// Whether no new record has come for so long. Old ones may: not every log is read on from where one was.
+    pub fn is_quiet(&self, patience: Duration, now: Instant) -> bool {
+        self.heard.is_some_and(|heard| now.duration_since(heard) >= patience)
+    }
+
     /// Nothing has come for a while: a complaint that was going on is complete.
     pub fn quiet(&mut self, now: Instant) -> Option<Complaint> {
         self.scanner.finish().map(|splat| self.complaint(splat, now))
@@ -86,6 +93,7 @@ impl Follower {
             return None;
         }
         self.last = Some(number);
+        self.heard = Some(now);
         // What was there before is nobody's of this run; what programs write has another facility.
         let after = made.checked_sub(up)?;
         (priority >> 3 == 0).then(|| (begun + after, message.to_owned()))
@@ -99,10 +107,14 @@ impl Follower {
     }
 }
 
-/// Whether a complaint of this kind fails the test that ran then. A program that was killed for want of memory shows that
-/// itself; a panic ends its machine.
+/// Whether a complaint of this kind fails the test that ran then. A panic ends its machine.
 pub fn counts(kind: Kind) -> bool {
-    !matches!(kind, Kind::OomKill | Kind::CgroupOomKill | Kind::Panic)
+    kind != Kind::Panic
+}
+
+/// Whether the kernel ended a program for want of memory: the test that lost its binary shows that itself.
+pub fn is_out_of_memory(kind: Kind) -> bool {
+    matches!(kind, Kind::OomKill | Kind::CgroupOomKill)
 }
 
 /// Whether a kernel that complained so can still be trusted.

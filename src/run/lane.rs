@@ -32,6 +32,7 @@ use crate::known::Marks;
 use crate::machine::console::ConsoleTap;
 use crate::machine::{Deadlines, Guest};
 use crate::record::{PackageFiles, Record};
+use crate::settings::component::Engine;
 pub use kernel::Allowed;
 pub use listing::Listed;
 
@@ -43,6 +44,8 @@ pub struct Lane<'a> {
     pub root: String,
     /// Environment of the binaries that scripts of the preparation export; over what is said elsewhere.
     pub exported: Vec<(String, String)>,
+    /// Who runs the container that the binaries run in; nobody where they run in the guest itself.
+    pub container: Option<Engine>,
     /// Arguments and environment of the binaries.
     pub words: &'a PackageWords,
     /// Which tests of each package.
@@ -71,6 +74,8 @@ pub struct Lane<'a> {
     pub timeline: Mutex<Timeline>,
     /// Whether the kernel complained so that it cannot be trusted any more.
     pub tainted: AtomicBool,
+    /// When the kernel ended a program for want of memory last, and what it said.
+    pub starved: Mutex<Option<(Instant, String)>>,
 }
 
 /// How long the newline of a line that may be the script's is waited on for what follows it.
@@ -255,6 +260,7 @@ impl Lane<'_> {
             pidfile: execution.pidfile.clone(),
             folder: format!("{}/{}", self.root, execution.package.workdir),
             binary: format!("{}/{}", self.root, execution.package.binary),
+            container: self.container,
             list: match task.tests {
                 None if execution.package.speech.is_go() => {
                     Listing::First(filters.run.list_pattern().to_owned())

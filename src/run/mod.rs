@@ -9,6 +9,7 @@
 
 pub mod brake;
 pub mod conduct;
+pub mod container;
 pub mod filter;
 pub mod formats;
 pub mod gotest;

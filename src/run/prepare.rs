@@ -23,8 +23,16 @@ pub struct Step {
 }
 
 impl Step {
-    fn new(name: String, kind: &'static str, words: [&str; 4]) -> Step {
+    pub(super) fn new(name: String, kind: &'static str, words: [&str; 4]) -> Step {
         Step { name, kind, words: words.map(str::to_owned) }
+    }
+
+    /// Each value must fit in one line.
+    pub(super) fn checked(self) -> std::result::Result<Step, String> {
+        if self.words.iter().any(|word| word.contains(['\n', '\0'])) {
+            return Err(format!("`{}` has a value of more than one line", self.name.escape_debug()));
+        }
+        Ok(self)
     }
 }
 
@@ -81,10 +89,7 @@ pub fn steps(component: &Component) -> std::result::Result<Vec<Step>, String> {
     if component.layout == Layout::Agent {
         add("BTF archive".to_owned(), "btf", [BPF_FOLDER, BTF, "", ""]);
     }
-    match steps.iter().find(|step| step.words.iter().any(|word| word.contains(['\n', '\0']))) {
-        Some(step) => Err(format!("`{}` has a value of more than one line", step.name.escape_debug())),
-        None => Ok(steps),
-    }
+    steps.into_iter().map(Step::checked).collect()
 }
 
 /// Carries the steps out in a guest whose component lies in `root` (with prefix).
@@ -103,6 +108,7 @@ pub async fn prepare(steps: &[Step], arch: Arch, guest: &dyn Connection, root: &
             // Paths of the guest lie behind its prefix: the first word of `write`, the third of `mount_at`.
             let path = matches!((step.kind, index), ("write", 0) | ("mount_at", 2));
             let prefix = if path { guest.prefix() } else { "" };
+            let word = if step.kind == "container" { &word.replace("{root}", root) } else { word };
             input.push_str(&format!("\n{prefix}{}", for_arch(word, arch)));
         }
         input.push('\n');

@@ -94,6 +94,33 @@ script() {
   case $1 in /*) file=$1 ;; *) file=./$1 ;; esac
   if [ -x "$file" ]; then KMT_ENV=$exports "$file" </dev/null; else KMT_ENV=$exports sh "$file" </dev/null; fi
 }
+# A container for the tests, which stays as long as it is made of the same: its image, its engine, its volumes and its
+# options. The component is a link to a folder that goes with the next one.
+container() {
+  program "$2" || return 1
+  "$2" info >/dev/null 2>&1 || systemctl start "$2" 2>/dev/null || service "$2" start >/dev/null 2>&1
+  tree=$(readlink "$root") || tree=$root
+  image=$("$2" image inspect -f '{{.Id}}' "$1" 2>/dev/null) || {
+    words=$("$2" pull --quiet "$1" 2>&1) && image=$("$2" image inspect -f '{{.Id}}' "$1") || {
+      echo "image \`$1\` is not in the guest, and does not come: $(printf '%s' "$words" | tail -n 1)"
+      return 1
+    }
+  }
+  made=$(printf '%s\n' "$image" "$tree" "$3" "$4" | cksum)
+  [ "$("$2" inspect -f '{{.State.Running}} {{index .Config.Labels "kmt-run"}}' kmt-tests 2>/dev/null)" = "true $made" ] && return 0
+  "$2" rm --force kmt-tests >/dev/null 2>&1
+  engine=$2 name=$1 volumes=$3 options=$4
+  before=$IFS
+  IFS=$(printf '\037') && set -f
+  set -- --volume "$root:$root"
+  for volume in $volumes; do
+    [ ! -e "${volume%%:*}" ] || set -- "$@" --volume "$volume"
+  done
+  for option in $options; do set -- "$@" "$option"; done
+  set +f
+  IFS=$before
+  "$engine" run --detach --name kmt-tests --label "kmt-run=$made" "$@" --entrypoint sleep "$name" infinity
+}
 # What the kernel does not tell of itself, the tests look for in an archive.
 btf() {
   archive=$root/$1/co-re/btf/minimized-btfs.tar.xz
@@ -109,7 +136,7 @@ while next; do
   next && c=$value
   next && d=$value
   case $kind in
-  program | package | module | mount_at | write | images | script | btf) ;;
+  program | package | module | mount_at | write | images | script | container | btf) ;;
   *) say failed "there is no step \`$kind\`"; exit 0 ;;
   esac
   if words=$("$kind" "$a" "$b" "$c" "$d" 2>&1); then

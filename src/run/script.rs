@@ -5,6 +5,9 @@
 //! separator and a nonce that a test cannot know. What a binary leaves behind is found by its process group, and
 //! by a variable in its environment where it made a session of its own.
 
+use super::container::NAME;
+use crate::settings::component::Engine;
+
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardOrder {
@@ -16,6 +19,8 @@ pub struct ShardOrder {
     pub folder: String,
     /// The test binary in the guest.
     pub binary: String,
+    /// Who runs the container that it runs in; nobody where it runs in the guest itself.
+    pub container: Option<Engine>,
     /// Whether the binary is to list its tests first, or do nothing else.
     pub list: Listing,
     /// Environment.
@@ -46,10 +51,13 @@ say() { printf '\n\036kmt %s %s\n' "$nonce" "$*"; }
 next; pidfile=$value
 next; folder=$value
 next; binary=$value
+next; engine=$value
+next; container=$value
 next; list=$value
 next; pattern=$value
 next; count=$value
-while [ "$count" -gt 0 ]; do next; export "$value"; count=$((count - 1)); done
+names=
+while [ "$count" -gt 0 ]; do next; export "$value"; names="$names --env ${value%%=*}"; count=$((count - 1)); done
 next; count=$value
 set --
 while [ "$count" -gt 0 ]; do next; set -- "$@" "$value"; count=$((count - 1)); done
@@ -58,16 +66,33 @@ cd "$folder" || { say refused folder; exit 0; }
 [ -x "$binary" ] || { say refused binary; exit 0; }
 exec 2>&1
 if [ "$list" != no ]; then
-  "$binary" -test.list "$pattern" </dev/null
+  if [ -z "$engine" ]; then
+    "$binary" -test.list "$pattern" </dev/null
+  else
+    "$engine" exec --workdir "$folder" $names "$container" "$binary" -test.list "$pattern" </dev/null
+  fi
   say listed $?
   [ "$list" = first ] || exit 0
 fi
 IFS= read -r mark </proc/sys/kernel/random/uuid
 mark=KMT_SHARD=$mark
-setsid env "$mark" sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$pidfile" "$binary" "$@" </dev/null
-status=$?
-group=
-IFS= read -r group <"$pidfile"
+if [ -z "$engine" ]; then
+  setsid env "$mark" sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$pidfile" "$binary" "$@" </dev/null
+  status=$?
+else
+  # Engines make a session of what they start; here it has another number than in the container.
+  (
+    until found=$(grep -lsF "$mark" /proc/[0-9]*/environ); do sleep 0.1; done
+    found=${found%%/environ*}
+    echo "${found#/proc/}" >"$pidfile"
+  ) &
+  finder=$!
+  "$engine" exec --workdir "$folder" $names --env "$mark" "$container" "$binary" "$@" </dev/null
+  status=$?
+  kill "$finder" 2>/dev/null
+fi
+group=none
+[ ! -s "$pidfile" ] || IFS= read -r group <"$pidfile"
 leaked=0
 if kill -0 "-$group" 2>/dev/null; then leaked=1; kill -KILL "-$group" 2>/dev/null; fi
 for found in $(grep -lsF "$mark" /proc/[0-9]*/environ); do
@@ -108,6 +133,8 @@ impl ShardOrder {
         put(&self.pidfile);
         put(&self.folder);
         put(&self.binary);
+        put(self.container.map_or("", Engine::program));
+        put(NAME);
         let (list, pattern) = match &self.list {
             Listing::No => ("no", ""),
             Listing::First(pattern) => ("first", pattern.as_str()),
@@ -273,6 +300,7 @@ mod tests {
             pidfile: format!("/tmp/kmt-script-{}-{binary}.pid", std::process::id()).replace("/bin/", ""),
             folder: "/".to_owned(),
             binary: binary.to_owned(),
+            container: None,
             list: Listing::No,
             env: vec![("TRICKY".to_owned(), "a\nb $(touch /tmp/no) \\n 'c\n".to_owned())],
             args: args.iter().map(|a| (*a).to_owned()).collect(),

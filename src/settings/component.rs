@@ -77,6 +77,9 @@ pub struct Component {
     /// What a guest must be before it is tested.
     #[serde(default)]
     pub prepare: Preparation,
+    /// The container in the guest that tests run in where a test set has one (`container`, `testcontainer`).
+    #[serde(default)]
+    pub test_container: TestContainer,
     /// Environment of the tests; `{root}` is the folder in the guest.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -186,6 +189,17 @@ impl Engine {
             Engine::Podman => "podman",
         }
     }
+}
+
+/// How a container of the tests is started. Its image is for a test set to say, and must be in the guest
+/// (`prepare.docker-images`) or within reach of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TestContainer {
+    /// Who runs it.
+    pub engine: Engine,
+    /// More arguments of `run`, such as `--volume=/srv:/srv`; `{root}` is the folder of the component.
+    pub args: Vec<String>,
 }
 
 /// Files to ship.

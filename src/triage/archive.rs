@@ -10,6 +10,8 @@ use flate2::read::MultiGzDecoder;
 pub const FILE: u64 = 32 << 20;
 /// Most bytes that an archive may unpack to.
 pub const UNPACKED: u64 = 256 << 20;
+/// Bytes of it that are read at once.
+const BUFFER: usize = 128 << 10;
 /// Most entries.
 pub const ENTRIES: usize = 20_000;
 
@@ -24,7 +26,7 @@ pub fn each_file(
         Ok(file) => file,
         Err(error) => return Some(format!("cannot be read: {error}")),
     };
-    let unpacked = MultiGzDecoder::new(BufReader::new(file)).take(UNPACKED);
+    let unpacked = MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file)).take(UNPACKED);
     let mut archive = tar::Archive::new(unpacked);
     let entries = match archive.entries() {
         Ok(entries) => entries,

@@ -106,6 +106,8 @@ pub(crate) const TABLE: &[Package] = &[
     package(Need::Test, "golang-github-cilium-ebpf-dev", "a live test runs this foreign suite"),
     package(Need::Test, "golang-github-frankban-quicktest-dev", "which that suite's tests import"),
     package(Need::Test, "golang-github-google-go-cmp-dev", "which that suite's tests import"),
+    package(Need::Soak, "qemu-system-arm", "machines of arm64 (on arm64 itself those of a run)"),
+    package(Need::Soak, "qemu-efi-aarch64", "their firmware"),
     package(Need::Soak, "qemu-user-static", "programs of arm64 while its image is made"),
     package(Need::Soak, "arch-test", "by which mmdebstrap finds out whether they run"),
 ];

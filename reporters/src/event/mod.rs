@@ -325,6 +325,9 @@ pub enum Event {
         excerpt: Vec<String>,
         /// Milliseconds from power on.
         duration_ms: u64,
+        /// Milliseconds since the console last grew, where somebody watched it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idle_ms: Option<u64>,
     },
     /// A build began.
     BuildStarted {

@@ -206,6 +206,7 @@ function draw() {
   mark();
   grid.hidden = !state.rows.length;
   document.getElementById("nothing").hidden = !!state.rows.length;
+  document.getElementById("why-nothing").textContent = state.filter === "notgreen" && !state.words.length ? "All of it is green. " : "No row is like that. ";
 }
 
 function line(i, top) {
@@ -308,7 +309,7 @@ function matrix() {
     el("span", {}, el("span", {class: "dot r-" + name}), GLYPH[name] + " " + WORDS[name])));
   return section("matrix", "Tests by cell", null, counter,
     el("div", {class: "tools"}, el("div", {class: "search"}, input, el("kbd", {}, "/")), choice("notgreen", "not green"), choice("all", "all"), legend),
-    grid, el("p", {class: "empty", id: "nothing", hidden: true}, "No row is like that. ", el("button", {onclick: () => { state.filter = "all"; input.value = ""; state.words = []; refresh(); }}, "show all")),
+    grid, el("p", {class: "empty", id: "nothing", hidden: true}, el("span", {id: "why-nothing"}), el("button", {onclick: () => { state.filter = "all"; input.value = ""; state.words = []; refresh(); }}, "show all")),
     el("p", {class: "sr", id: "live", "aria-live": "polite"}));
 }
 

@@ -155,6 +155,8 @@ pub struct BootFailure {
     pub excerpt: Vec<String>,
     /// Milliseconds from power on.
     pub duration_ms: u64,
+    /// Milliseconds since the console last grew, where somebody watched it.
+    pub idle_ms: Option<u64>,
 }
 
 /// A machine that ended without being asked.

@@ -144,13 +144,14 @@ impl Run {
                 self.warm.remove(machine);
                 self.cell_entry(cell);
             }
-            Event::BootFailed { machine, cell, phase, message, excerpt, duration_ms } => {
+            Event::BootFailed { machine, cell, phase, message, excerpt, duration_ms, idle_ms } => {
                 self.cell_entry(cell).boot_failures.push(BootFailure {
                     machine: machine.clone(),
                     phase: *phase,
                     message: message.clone(),
                     excerpt: excerpt.clone(),
                     duration_ms: *duration_ms,
+                    idle_ms: *idle_ms,
                 });
             }
             Event::MachineLost { machine, cell, seen, excerpt } => {

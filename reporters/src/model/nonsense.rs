@@ -113,7 +113,8 @@ fn of_machines() -> impl Strategy<Value = Event> {
             phase: Some(BootPhase::Init),
             message: "m".into(),
             excerpt,
-            duration_ms: 1
+            duration_ms: 1,
+            idle_ms: None,
         }),
         (cell(), machine(), prop::option::of(name())).prop_map(|(cell, machine, test_running)| {
             Event::SplatSeen { machine, cell, signature: "BUG".into(), excerpt: vec![], test_running }

@@ -249,6 +249,7 @@ impl Script {
                 "[    1.900000] Kernel panic - not syncing: VFS: Unable to mount root fs\x07".to_owned(),
             ],
             duration_ms: 61_000,
+            idle_ms: None,
         });
         self.push(Event::CellFailed {
             cell: cell.clone(),

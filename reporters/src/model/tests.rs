@@ -170,6 +170,7 @@ fn failures_that_were_made_good_do_not_count() {
         message: "QEMU refused".into(),
         excerpt: vec![],
         duration_ms: 1,
+        idle_ms: None,
     });
     script.up(&cell).begin(&cell, PKG, &["A", "B"]).start(&cell, PKG, "A").lost(&cell, QemuGone);
     script.end(&cell, PKG, ShardEnd::MachineLost, None);

@@ -55,6 +55,7 @@ fn facts_of_boot(failure: &BootFailure) -> Facts {
     let mut facts = Facts {
         phase: failure.phase,
         elapsed_ms: Some(failure.duration_ms),
+        idle_ms: failure.idle_ms,
         ended: Ended::Deadline,
         ..Facts::default()
     };
@@ -99,4 +100,28 @@ fn console(machine: &str, excerpt: &[String], output: &dyn OutputSource) -> Clas
         }
     }
     if offset == 0 { from_lines(excerpt) } else { classifier }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_that_still_grew_is_slow_and_one_that_did_not_hangs_whatever_the_kernels_clock_says() {
+        let cause = |idle_ms: Option<u64>, clock: &str| {
+            let lines = ["[    0.000000] Linux version 6.1.0".to_owned(), format!("[  {clock}] sda: sda1")];
+            let facts = facts_of_boot(&BootFailure {
+                machine: "m".to_owned(),
+                phase: Some(BootPhase::Kernel),
+                message: "no progress for 120 s after phase `kernel`".to_owned(),
+                excerpt: Vec::new(),
+                duration_ms: 130_000,
+                idle_ms,
+            });
+            from_lines(&lines).finding(&facts).unwrap().cause
+        };
+        assert_eq!(cause(Some(300), "  3.000000"), "slow");
+        assert_eq!(cause(Some(90_000), "129.000000"), "hang");
+        assert_eq!((cause(None, "129.000000"), cause(None, "  3.000000")), ("slow", "hang"));
+    }
 }

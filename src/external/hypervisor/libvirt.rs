@@ -225,6 +225,15 @@ fn find(connection: &Connect, name: &str) -> Result<Option<Domain>, virt::error:
     }
 }
 
+/// What brings emulator and firmware of arm64.
+const ARM64_HINT: &str = "guests of arm64 need `apt-get install qemu-system-arm qemu-efi-aarch64`";
+
+/// Whether libvirt says that it has no emulator or no firmware of an architecture.
+fn lacks_emulator(detail: &str) -> bool {
+    let words = ["firmware", "could not find capabilities", "QEMU binary", "emulator"];
+    words.iter().any(|word| detail.contains(word))
+}
+
 /// Virtual processors of an emulated guest. Several are emulated on several threads, and a kernel that patches
 /// its own code, as tracing does, then dies of `Oops: int3` now and then: seen with QEMU 7.2 and 10.0 on Linux 6.12.
 /// libvirt 9 cannot ask for one thread.
@@ -324,7 +333,11 @@ impl Hypervisor for Libvirt {
             saved::make_pipes(spec.identity.as_deref())?;
         }
         let text = xml::domain(spec, qemu_user);
-        self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
+        let defined = self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await;
+        defined.map_err(|error| match spec.arch {
+            Arch::Arm64 if lacks_emulator(&error.detail) => error.hint(ARM64_HINT),
+            _ => error,
+        })
     }
 
     async fn start(&self, name: &str) -> external::Result<()> {

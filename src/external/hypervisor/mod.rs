@@ -73,6 +73,17 @@ pub struct HostFacts {
     pub software: String,
 }
 
+impl HostFacts {
+    /// How guests of that architecture run: as seen where it is the host's, emulated where it is foreign.
+    pub fn acceleration_of(&self, arch: Arch) -> Acceleration {
+        if arch == Arch::host() {
+            self.acceleration.clone()
+        } else {
+            Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None }
+        }
+    }
+}
+
 /// What the guest's network reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]

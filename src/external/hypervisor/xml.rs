@@ -135,6 +135,19 @@ fn interface(mac: &str, lan: &str) -> String {
     )
 }
 
+/// The element `os` as it begins, and the firmware in it. libvirt turns ACPI off where a domain does not ask for it, in a
+/// word that QEMU has not understood since its version 9, and on arm64 it grants ACPI only to a domain with UEFI. Which
+/// firmware there is, libvirt knows; one that checks signatures would refuse a kernel of one's own.
+fn firmware(arch: Arch) -> (&'static str, &'static str) {
+    match arch {
+        Arch::X86_64 => ("os", ""),
+        Arch::Arm64 => (
+            "os firmware='efi'",
+            "<firmware><feature enabled='no' name='secure-boot'/><feature enabled='no' name='enrolled-keys'/></firmware>",
+        ),
+    }
+}
+
 /// The XML of a domain; `qemu_user` is the user QEMU runs as where that is not us: nothing is relabelled,
 /// the files were given to that user before.
 pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String {
@@ -145,8 +158,9 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
     };
     let (arch, machine, features) = match spec.arch {
         Arch::X86_64 => ("x86_64", "q35", "<acpi/><apic/>"),
-        Arch::Arm64 => ("aarch64", "virt", "<gic version='3'/>"),
+        Arch::Arm64 => ("aarch64", "virt", "<acpi/><gic version='3'/>"),
     };
+    let (os, firmware) = firmware(spec.arch);
     let machine = esc(spec.machine_type.as_deref().unwrap_or(machine));
     let mut xml = format!("<domain type='{kind}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>");
     let _ = write!(xml, "<name>{}</name><uuid>{}</uuid>", esc(&spec.name), spec.uuid);
@@ -159,8 +173,8 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
     let _ = write!(xml, "<memory unit='MiB'>{}</memory><vcpu>{}</vcpu>", spec.memory_mib, spec.vcpu);
     let _ = write!(
         xml,
-        "<os><type arch='{arch}' machine='{machine}'>hvm</type><kernel>{}</kernel><initrd>{}</initrd>\
-         <cmdline>{}</cmdline></os>",
+        "<{os}><type arch='{arch}' machine='{machine}'>hvm</type>{firmware}<kernel>{}</kernel>\
+         <initrd>{}</initrd><cmdline>{}</cmdline></os>",
         esc(&spec.kernel.display().to_string()),
         esc(&spec.initrd.display().to_string()),
         esc(&spec.cmdline)
@@ -296,6 +310,17 @@ mod tests {
         let (stack, machine) = owner(&xml).unwrap();
         assert_eq!((stack, machine.as_str()), (Uuid::from_u128(7).to_string(), "debian_12-6.1-x86_64"));
         assert_eq!(owner("<domain><metadata/></domain>"), None);
+    }
+
+    #[test]
+    fn arm64_has_acpi_and_the_firmware_that_brings_it() {
+        let xml = domain(&DomainSpec { arch: Arch::Arm64, ..spec() }, None);
+        let os = "<os firmware='efi'><type arch='aarch64' machine='virt'>hvm</type><firmware>";
+        assert!(
+            xml.contains(os) && xml.contains("name='secure-boot'/>") && xml.contains("<acpi/><gic"),
+            "{xml}"
+        );
+        assert!(domain(&spec(), None).contains("<os><type arch='x86_64'"));
     }
 
     #[test]

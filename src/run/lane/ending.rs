@@ -15,6 +15,8 @@ use crate::run::tracker::top;
 /// A kernel that dies takes with it what its guest has not sent yet. A test that began so long before the end of its
 /// machine (the report of a panic takes its time) and said nothing may have ended since, and another begun.
 const JUST: Duration = Duration::from_secs(2);
+/// Status, as a shell sees it, of a program that was killed.
+const KILLED: i32 = 128 + 9;
 /// What is said of it.
 const SOON: &str =
     "the kernel panicked while it ran, or soon after: what the guest said last may not have arrived";
@@ -96,7 +98,8 @@ impl Lane<'_> {
         match ended {
             Ended::Exited { status, leaked } => {
                 let status = execution.parser.status(status);
-                self.exited(execution, status, leaked)
+                let starved = if status == KILLED { self.out_of_memory(execution.begun).await } else { None };
+                exited(execution, status, leaked, starved)
             }
             Ended::Refused(what) => {
                 let message = format!("{}: the guest has no {what} to run", execution.package.name);
@@ -131,35 +134,6 @@ impl Lane<'_> {
                 let evidence = self.lost(execution).await;
                 gone(execution, evidence, elapsed)
             }
-        }
-    }
-
-    /// A binary that ended by itself or by a signal. Where a test ran, or a panic says which one is to blame, the others go
-    /// on without it; where none did, it ended because it wanted to.
-    fn exited(&self, execution: &Execution<'_>, status: i32, leaked: bool) -> Judged {
-        let explained = execution.tracker.panic_is_explained();
-        let cut = cuts(execution, |_| if explained { Cut::Bystander } else { Cut::Binary });
-        let signal = (status > 128).then(|| status - 128);
-        let (result, message) = match signal {
-            Some(signal) => {
-                (TestResult::Crashed, format!("the binary was killed by signal {signal} while it ran"))
-            }
-            None if status == 0 => {
-                (TestResult::Unfinished, "the binary ended with status 0 while it ran".to_owned())
-            }
-            None => (TestResult::Crashed, format!("the binary ended with status {status} while it ran")),
-        };
-        let killed_between = signal.is_some() && !execution.tracker.tallies().is_empty();
-        Judged {
-            status: Some(signal.unwrap_or(status)),
-            leaked,
-            running: Some((result, message)),
-            goes_on: !cut.is_empty() || explained || killed_between,
-            cut,
-            ..Judged::new(
-                if signal.is_some() { ShardEnd::Signalled } else { ShardEnd::Exited },
-                Aftermath::Healthy,
-            )
         }
     }
 
@@ -247,6 +221,36 @@ impl Lane<'_> {
             excerpt: tap.excerpt(),
         });
         seen
+    }
+}
+
+/// A binary that ended by itself or by a signal. Where a test ran, or a panic says which one is to blame, the others go
+/// on without it; where none did, it ended because it wanted to. `starved` is what the kernel said of a want of memory.
+fn exited(execution: &Execution<'_>, status: i32, leaked: bool, starved: Option<String>) -> Judged {
+    let explained = execution.tracker.panic_is_explained();
+    let cut = cuts(execution, |_| if explained { Cut::Bystander } else { Cut::Binary });
+    let signal = (status > 128).then(|| status - 128);
+    let (result, message) = match signal {
+        Some(signal) => {
+            let why = starved.map(|title| format!(": {title}")).unwrap_or_default();
+            (TestResult::Crashed, format!("the binary was killed by signal {signal} while it ran{why}"))
+        }
+        None if status == 0 => {
+            (TestResult::Unfinished, "the binary ended with status 0 while it ran".to_owned())
+        }
+        None => (TestResult::Crashed, format!("the binary ended with status {status} while it ran")),
+    };
+    let killed_between = signal.is_some() && !execution.tracker.tallies().is_empty();
+    Judged {
+        status: Some(signal.unwrap_or(status)),
+        leaked,
+        running: Some((result, message)),
+        goes_on: !cut.is_empty() || explained || killed_between,
+        cut,
+        ..Judged::new(
+            if signal.is_some() { ShardEnd::Signalled } else { ShardEnd::Exited },
+            Aftermath::Healthy,
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! The kernel below the tests: what it complains of while they run, and what is left of it at the end.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use kmt_reporters::event::{Event, EventSink as _};
@@ -8,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::{Aftermath, Lane};
-use crate::run::kmsg::{Complaint, FOLLOW, Follower, counts, is_harmless};
+use crate::run::kmsg::{Complaint, FOLLOW, Follower, counts, is_harmless, is_out_of_memory};
 
 /// After so long without a record a complaint is complete.
 const QUIET: Duration = Duration::from_millis(700);
@@ -64,7 +65,12 @@ impl Lane<'_> {
             };
             let complaints = match read {
                 Ok(Ok(0) | Err(_)) => break,
-                Ok(Ok(count)) => follower.feed(&buffer[..count], Instant::now()),
+                Ok(Ok(count)) => {
+                    let now = Instant::now();
+                    let mut complaints = follower.feed(&buffer[..count], now);
+                    complaints.extend(follower.is_quiet(QUIET, now).then(|| follower.quiet(now)).flatten());
+                    complaints
+                }
                 Err(_) if ending => break,
                 Err(_) => follower.quiet(Instant::now()).into_iter().collect(),
             };
@@ -73,9 +79,28 @@ impl Lane<'_> {
         follower.quiet(Instant::now()).into_iter().for_each(|complaint| self.complain(complaint));
     }
 
+    /// What the kernel said when it ended a program for want of memory, since then. It may still be on its way.
+    pub(super) async fn out_of_memory(&self, since: Instant) -> Option<String> {
+        let patience = Instant::now() + 2 * QUIET;
+        loop {
+            let said = self.starved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some((_, title)) = said.filter(|(at, _)| *at >= since) {
+                return Some(title);
+            }
+            if Instant::now() > patience {
+                return None;
+            }
+            tokio::time::sleep(QUIET / 7).await;
+        }
+    }
+
     /// Tells of a complaint, and of the test that ran then.
     fn complain(&self, complaint: Complaint) {
         let Complaint { at, splat } = complaint;
+        if is_out_of_memory(splat.kind) {
+            *self.starved.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, splat.title));
+            return;
+        }
         if !counts(splat.kind) {
             return;
         }

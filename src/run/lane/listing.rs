@@ -29,6 +29,7 @@ impl Lane<'_> {
             pidfile: format!("{}/run/kmt/{nonce}.pid", self.guest.connection.prefix()),
             folder: format!("{}/{}", self.root, package.workdir),
             binary: format!("{}/{}", self.root, package.binary),
+            container: self.container,
             list: Listing::Only(self.filters_of(package).run.list_pattern().to_owned()),
             env: self.words.of(self.cell(), &package.name).env_below(&self.root, self.cell().arch),
             args: Vec::new(),

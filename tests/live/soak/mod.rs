@@ -1,7 +1,9 @@
 //! What takes too long for the gate.
 
+mod arm64;
 mod ci;
 mod equipment;
+mod faults;
 /// The GitLab of the tests that need no machine.
 #[path = "../../gitlab/made.rs"]
 mod made;

@@ -8,11 +8,11 @@ use futures_util::StreamExt as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
 
 use super::super::{Cost, Fetched};
 use super::refusal;
+use super::writer::Writer;
 use crate::external::{Class, Error, Result};
 use crate::settings::ci::{Access, TokenKind};
 
@@ -259,21 +259,21 @@ impl Http {
         let told = |error: std::io::Error| {
             fatal(Error::io("file system", "write", part.display().to_string(), &error))
         };
-        let mut file = tokio::fs::File::create(part).await.map_err(told)?;
+        let mut file = Writer::create(part).await.map_err(told)?;
         let (mut bytes, mut cut) = (0, false);
         let mut stream = response.bytes_stream();
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|error| asked.network(&error))?;
             self.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
             let room = usize::try_from(limit - bytes).unwrap_or(usize::MAX).min(piece.len());
-            file.write_all(&piece[..room]).await.map_err(told)?;
+            file.write(piece.slice(..room)).await.map_err(told)?;
             bytes += room as u64;
             if room < piece.len() {
                 cut = true;
                 break;
             }
         }
-        file.flush().await.map_err(told)?;
+        file.end().await.map_err(told)?;
         Ok(Fetched { bytes, cut })
     }
 

@@ -5,6 +5,7 @@
 
 mod http;
 mod refusal;
+mod writer;
 
 use std::path::Path;
 

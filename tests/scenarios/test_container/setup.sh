@@ -1,0 +1,2 @@
+# A guest with a docker of its own.
+ln -sf "$PWD/docker" "$KMT_GUEST/bin/docker"
