@@ -16,7 +16,7 @@ const UNIT: &str = "/etc/systemd/system/ssh.service";
 /// Where a guest that becomes a template has what it needs for that; gone once it knows who it is.
 const WAITS: &str = "/usr/lib/kmt-warm";
 /// Bytes of the host's randomness that a guest gets.
-const SEED: usize = 64;
+const SEED: usize = 32;
 
 /// A file of a machine's identity: path in the guest, mode, content.
 pub(super) type IdentityFile = (&'static str, u32, Vec<u8>);
@@ -111,24 +111,24 @@ pub(super) fn script(files: &[IdentityFile], record: &MachineRecord) -> Result<V
     let source = Path::new("/dev/urandom");
     let read = std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut seed));
     read.map_err(|error| Failure::file("read", source, &error))?;
-    let seed: String = seed.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let seed = hex::encode(seed);
     let now = chrono::Utc::now();
     let mut text = format!(
-        "set -e\numask 077\nkill \"$(cat /run/kmt-warm)\" || :\nprintf '{seed}' | {WAITS}/seed\n\
-         date -u -s @{}.{:06} >/dev/null\nread -r old </etc/machine-id\nmkdir -p /root/.ssh\n",
+        "set -e\nread -r sleeps </run/kmt-warm\nkill $sleeps || :\nprintf %s {seed} | {WAITS}/seed\n\
+         date -u -s @{}.{:06} >/dev/null\nread -r old </etc/machine-id\n[ -d /root/.ssh ] || mkdir -m 0700 /root/.ssh\n",
         now.timestamp(),
         now.timestamp_subsec_micros()
     );
+    // Words of the shell itself: a process takes an emulated guest longer than all it says here. A file that is there
+    // keeps its mode, which is the same.
     for (path, mode, content) in files {
-        let content = String::from_utf8_lossy(content);
-        // A word that no file of an identity has in it.
-        let _ = write!(text, "cat >{path}.new <<'KMT-END'\n{content}KMT-END\n");
-        let _ = writeln!(text, "chmod {mode:o} {path}.new\nmv -f {path}.new {path}");
+        let content = String::from_utf8_lossy(content).replace('\'', r"'\''");
+        let _ = writeln!(text, "umask {:03o}\nprintf %s '{content}' >{path}", 0o777 & !mode);
     }
     let (id, mac) = (record.uuid.simple(), &record.mac);
     let _ = write!(
         text,
-        "cat /etc/hostname >/proc/sys/kernel/hostname\n\
+        "read -r name </etc/hostname\necho \"$name\" >/proc/sys/kernel/hostname\n\
          [ ! -d /run/log/journal/$old ] || mv /run/log/journal/$old /run/log/journal/{id}\n\
          notify=/proc/sys/net/ipv4/conf/eth0/arp_notify\nread -r before <$notify\necho 1 >$notify\n\
          ip link set eth0 address {mac}\necho $before >$notify\n\
@@ -140,6 +140,12 @@ pub(super) fn script(files: &[IdentityFile], record: &MachineRecord) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::StackRecord;
+
+    fn record() -> MachineRecord {
+        let cell = "debian_12/6.1/x86_64".parse().unwrap();
+        StackRecord::new("s", Path::new("/r")).add(&cell, 1, 1024, 2222)
+    }
 
     #[test]
     fn sshd_waits_for_all_else_and_then_for_an_identity() {
@@ -149,5 +155,40 @@ mod tests {
         let wait = unit.find("ExecStartPre=-/bin/sh /usr/lib/kmt-warm/wait").unwrap();
         let unmount = unit.find("ExecStartPre=-/bin/umount").unwrap();
         assert!(unmount < wait && wait < unit.find("ExecStart=/usr/sbin/sshd").unwrap(), "{unit}");
+    }
+
+    #[tokio::test]
+    async fn a_shell_writes_what_it_is_told_byte_for_byte() {
+        use crate::external::process::Child;
+
+        let folder = tempfile::tempdir().unwrap();
+        let file: &'static str = folder.path().join("key").display().to_string().leak();
+        let content = b"-----BEGIN-----\nit's $HOME `x` %s \\n\n".to_vec();
+        let record = record();
+        let text = String::from_utf8(script(&[(file, 0o600, content.clone())], &record).unwrap()).unwrap();
+        let whole = folder.path().join("script");
+        std::fs::write(&whole, &text).unwrap();
+        Child::new("sh").args(["-n"]).arg(&whole).success().await.unwrap();
+        // The part that writes files is the same anywhere.
+        let umask = text.find("umask").unwrap();
+        let part = &text[umask..text.find("read -r name").unwrap()];
+        std::fs::write(&whole, part).unwrap();
+        Child::new("sh").arg(&whole).success().await.unwrap();
+        assert_eq!(std::fs::read(file).unwrap(), content);
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(text.contains(&record.mac) && text.contains(&record.uuid.simple().to_string()));
+    }
+
+    #[test]
+    fn no_two_guests_get_the_same_seed() {
+        let record = record();
+        let seed = |text: &[u8]| {
+            let text = String::from_utf8_lossy(text).into_owned();
+            text.lines().find(|line| line.ends_with("/seed")).map(str::to_owned)
+        };
+        let (one, two) = (script(&[], &record).unwrap(), script(&[], &record).unwrap());
+        assert!(seed(&one).is_some());
+        assert_ne!(seed(&one), seed(&two));
     }
 }

@@ -35,8 +35,8 @@ use crate::image::LocalImage;
 use crate::matrix::Cell;
 use crate::stack::{Keys, MachineRecord, Stack};
 use console::ConsoleTap;
-use identity::IdentityFile;
 pub use deadlines::Deadlines;
+use identity::IdentityFile;
 use warm::Template;
 
 /// What a guest is asked once it answers, after it has ended what a killed run left at work in it. Fixed text;

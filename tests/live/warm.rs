@@ -67,7 +67,9 @@ fn machines_of_one_template_are_not_the_same() {
     wait_for("a guest that waits", MAKING, || {
         let folders = fs::read_dir(&templates).ok()?.flatten();
         let waits = |console: String| console.contains("kmt-warm: waiting").then_some(());
-        folders.map(|entry| entry.path().join("console.log")).find_map(|file| waits(fs::read_to_string(file).ok()?))
+        folders
+            .map(|entry| entry.path().join("console.log"))
+            .find_map(|file| waits(fs::read_to_string(file).ok()?))
     });
 
     step("made anew, it goes on from the template, and is itself");
@@ -90,7 +92,8 @@ fn machines_of_one_template_are_not_the_same() {
     has_no_secret(&home);
 
     step("a template whose memory is not whole is not used, and the machine boots");
-    let folder = fs::read_dir(&templates).unwrap().flatten().map(|entry| entry.path()).find(|path| path.is_dir());
+    let folder =
+        fs::read_dir(&templates).unwrap().flatten().map(|entry| entry.path()).find(|path| path.is_dir());
     fs::write(folder.unwrap().join("memory"), b"LibvirtQemudPart").unwrap();
     let broken = stack(&home, &format!("reset {VM}"));
     assert!(broken.stderr.contains("  COLD ") && broken.stderr.contains("  BOOT ["), "{}", broken.stderr);

@@ -27,10 +27,12 @@ impl View<'_> {
                     self.paint.line(verb, None, &self.cell(cell), &escape(why))
                 })
             }
-            Event::TemplateMade { cell, bytes: size, duration_ms, .. } => self.at_least(Verbosity::Normal, || {
-                let text = format!("{} for later machines to start from", bytes(*size));
-                self.paint.line(Verb::good("TEMPLATE"), *duration_ms, &self.cell(cell), &text)
-            }),
+            Event::TemplateMade { cell, bytes: size, duration_ms, .. } => {
+                self.at_least(Verbosity::Normal, || {
+                    let text = format!("{} for later machines to start from", bytes(*size));
+                    self.paint.line(Verb::good("TEMPLATE"), *duration_ms, &self.cell(cell), &text)
+                })
+            }
             Event::MachinePhase { machine, phase } => self.at_least(Verbosity::Verbose, || {
                 let text = format!("{} reached {}", escape(machine), phase.as_str());
                 self.paint.line(Verb::plain("PHASE"), elapsed_ms, "", &text)

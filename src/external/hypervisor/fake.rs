@@ -321,7 +321,12 @@ impl Hypervisor for FakeHypervisor {
         };
         self.check(&domain)?;
         if !domain.told || fs::read(memory).unwrap_or_default() != MEMORY {
-            return Err(FakeHypervisor::refused("revive", name, Class::Rejected, "invalid save image header"));
+            return Err(FakeHypervisor::refused(
+                "revive",
+                name,
+                Class::Rejected,
+                "invalid save image header",
+            ));
         }
         if domain.fault == Fault::PortTaken {
             let words = "qemu-system-x86_64: -netdev user: Could not set up host forwarding rule 'tcp'";
@@ -344,7 +349,7 @@ impl Hypervisor for FakeHypervisor {
         // What it is told must be what its initrd would have told it.
         let initrd = fs::read(&domain.initrd).unwrap_or_default();
         let text = String::from_utf8_lossy(words);
-        let secret = text.lines().find(|line| line.starts_with("PRIVATE")).map(str::as_bytes);
+        let secret = text.lines().find_map(|line| Some(&line.as_bytes()[line.find("PRIVATE")?..]));
         if !secret.is_some_and(|secret| initrd.windows(secret.len()).any(|word| word == secret)) {
             return Err(self.stage.careless("tell", name, "it is told another key than its own"));
         }

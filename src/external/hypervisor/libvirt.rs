@@ -287,7 +287,8 @@ impl Hypervisor for Libvirt {
     async fn facts(&self) -> external::Result<HostFacts> {
         let free = self.ask("look at", &self.uri, |c| {
             let info = c.node_info()?;
-            let software = format!("QEMU {}, libvirt {}", version(c.hyp_version()?), version(c.lib_version()?));
+            let software =
+                format!("QEMU {}, libvirt {}", version(c.hyp_version()?), version(c.lib_version()?));
             Ok((info.cpus, c.free_memory().unwrap_or(0), software))
         });
         let (cores, free, software) = free.await?;
@@ -352,10 +353,8 @@ impl Hypervisor for Libvirt {
 
     async fn keep(&self, name: &str, file: &Path) -> external::Result<()> {
         let (wanted, file) = (name.to_owned(), file.to_path_buf());
-        self.ask("keep the memory of", name, move |c| {
-            saved::save(&c.lookup_domain_by_name(&wanted)?, &file)
-        })
-        .await
+        self.ask("keep the memory of", name, move |c| saved::save(&c.lookup_domain_by_name(&wanted)?, &file))
+            .await
     }
 
     async fn revive(&self, spec: &DomainSpec, memory: &Path) -> external::Result<()> {

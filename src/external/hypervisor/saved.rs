@@ -104,8 +104,7 @@ pub(super) fn make_pipes(pipes: Option<&Path>) -> external::Result<Vec<PathBuf>>
 
 /// Writes to the pipe that QEMU reads; nothing waits for a QEMU that is gone.
 pub(super) fn tell(spec: &DomainSpec, words: &[u8]) -> external::Result<()> {
-    let refused =
-        |why: String| Error::new("QEMU", "tell", spec.name.as_str(), Class::Unreachable, why);
+    let refused = |why: String| Error::new("QEMU", "tell", spec.name.as_str(), Class::Unreachable, why);
     let Some(pipes) = &spec.identity else { return Err(refused("it has no port for that".to_owned())) };
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     let opened = File::options().write(true).custom_flags(nonblocking).open(pipe(pipes, ".in"));

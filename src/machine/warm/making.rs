@@ -166,7 +166,9 @@ impl Supply<'_> {
                 return Ok(Came::Waits);
             }
             if said.contains(NO_PORT) {
-                return Ok(Came::Unfit("its kernel has no port on which it could be told who it is".to_owned()));
+                return Ok(Came::Unfit(
+                    "its kernel has no port on which it could be told who it is".to_owned(),
+                ));
             }
             if self.capacity.is_waited_for() {
                 return Ok(Came::GaveWay);

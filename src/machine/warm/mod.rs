@@ -10,8 +10,8 @@
 //!
 //! **How identity gets in before sshd answers.** A machine that starts from it gets a disk over the template's and a copy
 //! of its memory with its own description in front. Then a script is written to its port (`identity.rs`, from the same
-//! files that a cold machine finds in its initrd): first the seed, 64 bytes of the host's randomness that are credited to
-//! the kernel's pool, which reseeds at once; then the time; keys, machine id, name; the address of its card. Only when
+//! files that a cold machine finds in its initrd): first the seed, 256 bits of the host's randomness that are credited
+//! to the kernel's pool, which reseeds at once; then the time; keys, machine id, name; the address of its card. Only when
 //! that script has ended does systemd start sshd. What two machines of one template still have in common is what a kernel
 //! decides once: where it lies in memory (KASLR), its boot id, and when it booted.
 //!
@@ -83,7 +83,9 @@ impl Templates {
     fn suits(&self, record: &MachineRecord) -> Option<Result<(), &'static str>> {
         match self.warmth {
             Warmth::Off => None,
-            Warmth::Auto if record.gdb.is_some() => Some(Err("its kernel can be debugged from its first instruction")),
+            Warmth::Auto if record.gdb.is_some() => {
+                Some(Err("its kernel can be debugged from its first instruction"))
+            }
             Warmth::Auto if record.address.is_some() => Some(Err("it has an address in its stack's network")),
             Warmth::Auto if !record.extras.disks.is_empty() => Some(Err("it has disks of its own")),
             Warmth::Auto => Some(Ok(())),

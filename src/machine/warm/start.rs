@@ -32,9 +32,10 @@ impl Parts<'_> {
         let (spec, identity) = self.make(record, image, Some(template)).await?;
         copy(template, &spec.console)?;
         let said = fs::metadata(&spec.console).map_or(0, |found| found.len());
-        self.hypervisor.revive(&spec, &template.memory()).await.map_err(|error| {
-            BootFailure::at(BootPhase::Defined, error.into())
-        })?;
+        self.hypervisor
+            .revive(&spec, &template.memory())
+            .await
+            .map_err(|error| BootFailure::at(BootPhase::Defined, error.into()))?;
         self.hypervisor.tell(&spec, &identity::script(&identity, record)?).await?;
         self.is_mine(&spec.name, &spec.console, said).await?;
         self.sink.emit(Event::MachineDefined { machine: record.id.clone(), cell: record.cell.clone() });
@@ -58,13 +59,17 @@ impl Parts<'_> {
         console: &std::path::Path,
         said: u64,
     ) -> std::result::Result<(), BootFailure> {
-        let failed = |message: String| BootFailure::at(BootPhase::Powered, Failure::new(Kind::Infrastructure, message));
+        let failed = |message: String| {
+            BootFailure::at(BootPhase::Powered, Failure::new(Kind::Infrastructure, message))
+        };
         let becomes = async {
             for tick in 1u32.. {
                 if said_since(console, said).contains(MINE) {
                     break;
                 }
-                if tick % STATE_EVERY == 0 && self.hypervisor.state(domain).await? != Some(DomainState::Running) {
+                if tick % STATE_EVERY == 0
+                    && self.hypervisor.state(domain).await? != Some(DomainState::Running)
+                {
                     return Err(failed("QEMU ended before its guest took its identity".to_owned()));
                 }
                 sleep(TICK).await;

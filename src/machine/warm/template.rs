@@ -92,7 +92,9 @@ impl Templates {
     /// Why there is none, and whether that is nothing out of the ordinary.
     pub(super) fn find(&self, key: &Key) -> std::result::Result<Template, (String, bool)> {
         let folder = self.whole(key);
-        let Ok(text) = fs::read(folder.join(WRITTEN)) else { return Err(("there is no template yet".to_owned(), true)) };
+        let Ok(text) = fs::read(folder.join(WRITTEN)) else {
+            return Err(("there is no template yet".to_owned(), true));
+        };
         let written: Written = serde_json::from_slice(&text).map_err(|error| {
             let _ = fs::remove_dir_all(&folder);
             (format!("its template cannot be read: {error}"), false)
@@ -208,4 +210,77 @@ fn is_of_use(folder: &Path, host: &HostFacts) -> bool {
     serde_json::from_slice::<Written>(&text).is_ok_and(|written| {
         written.software == host.software && written.files.iter().all(|file| file.is_file())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::external::hypervisor::{Acceleration, Accelerator};
+
+    fn host(software: &str) -> HostFacts {
+        HostFacts {
+            acceleration: Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None },
+            cores: 2,
+            memory_mib: 4096,
+            qemu_user: None,
+            most_vcpu: Some(1),
+            notices: Vec::new(),
+            software: software.to_owned(),
+        }
+    }
+
+    fn written(home: &Home, key: &str, software: &str, files: &[&Path], unfit: Option<&str>) {
+        let folder = home.templates().join(key);
+        fs::create_dir_all(&folder).unwrap();
+        let written = Written {
+            schema: 1,
+            cell: "debian_12/6.1/x86_64".to_owned(),
+            files: files.iter().map(|file| file.to_path_buf()).collect(),
+            software: software.to_owned(),
+            unfit: unfit.map(str::to_owned),
+        };
+        fs::write(folder.join(WRITTEN), serde_json::to_vec(&written).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_template_is_found_once_and_what_is_none_is_not_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        let templates = Templates::of(&home, crate::settings::Warmth::Auto);
+        let (good, bad, none) = (Key("a".into()), Key("b".into()), Key("c".into()));
+        written(&home, "a", "QEMU 1", &[], None);
+        written(&home, "b", "QEMU 1", &[], Some("no port"));
+        assert!(templates.find(&good).is_ok() && !templates.wanted(&good));
+        let (why, ordinary) = templates.find(&bad).unwrap_err();
+        assert!(why.contains("no port") && ordinary && !templates.wanted(&bad));
+        assert!(templates.find(&none).is_err() && templates.wanted(&none));
+        fs::write(home.templates().join("a").join(WRITTEN), b"{").unwrap();
+        let (_, ordinary) = templates.find(&good).unwrap_err();
+        assert!(!ordinary && templates.wanted(&good), "what cannot be read is made again");
+    }
+
+    #[test]
+    fn one_process_makes_a_template() {
+        let folder = tempfile::tempdir().unwrap();
+        let templates = Templates::of(&Home::at(folder.path()), crate::settings::Warmth::Auto);
+        let key = Key("a".into());
+        let held = templates.lock(&key).unwrap();
+        assert!(held.is_some() && templates.lock(&key).unwrap().is_none());
+        drop(held);
+        assert!(templates.lock(&key).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_no_machine_can_ask_for_is_of_no_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        let image = folder.path().join("rootfs");
+        fs::write(&image, b"").unwrap();
+        written(&home, "a", "QEMU 1", &[&image], None);
+        let template = home.templates().join("a");
+        assert!(is_of_use(&template, &host("QEMU 1")));
+        assert!(!is_of_use(&template, &host("QEMU 2")), "another QEMU");
+        fs::remove_file(&image).unwrap();
+        assert!(!is_of_use(&template, &host("QEMU 1")), "its image is gone");
+    }
 }

@@ -1,9 +1,10 @@
-// Reads 64 bytes from standard input, credits them to the pool of the kernel, and has its generator reseed at once.
+// Reads 64 hexadecimal digits from standard input, credits their 256 bits to the pool of the kernel, and has its
+// generator reseed at once.
 // Made by: aarch64-linux-gnu-as -o seed.o seed-arm64.S && aarch64-linux-gnu-ld -N -s -o seed-arm64.bin seed.o
 .globl _start
 _start:
     sub sp, sp, #80
-    mov w0, #512
+    mov w0, #256
     str w0, [sp]
     mov w0, #64
     str w0, [sp, #4]

@@ -1,9 +1,10 @@
-# Reads 64 bytes from standard input, credits them to the pool of the kernel, and has its generator reseed at once.
+# Reads 64 hexadecimal digits from standard input, credits their 256 bits to the pool of the kernel, and has its
+# generator reseed at once.
 # Made by: gcc -nostdlib -static -Wl,-N,--build-id=none,-z,noseparate-code -s -o seed-x86_64.bin seed-x86_64.S
 .globl _start
 _start:
     lea -72(%rsp), %rsp
-    movl $512, (%rsp)
+    movl $256, (%rsp)
     movl $64, 4(%rsp)
     xor %eax, %eax
     xor %edi, %edi
