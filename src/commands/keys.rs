@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kmt_reporters::escape_line;
 use kmt_reporters::terminal::Ask;
@@ -20,6 +20,8 @@ use crate::stack::Stack;
 /// What the keys do.
 const HELP: &str =
     "        Keys Enter: what runs   t: with its last lines   c: a machine's console   q: cancel\n";
+/// For so long nobody needs to be told again.
+const HELPED: Duration = Duration::from_secs(2);
 /// Lines of a console that are shown, and bytes in which they are looked for.
 const CONSOLE: (usize, u64) = (12, 8192);
 /// How long a key may wait before somebody looks whether the terminal is still ours.
@@ -34,6 +36,7 @@ pub(super) fn listen(record: &Arc<Record>, stack: &Stack, cancel: Cancel, watche
     let (record, consoles) = (Arc::clone(record), Consoles { stack: stack.clone(), next: 0 });
     tokio::spawn(async move {
         let mut consoles = consoles;
+        let mut helped: Option<Instant> = None;
         // A process that may not listen dies by the signal, as if it had not asked.
         let Ok(mut asked) = signal(SignalKind::user_defined1()) else { return };
         loop {
@@ -44,7 +47,12 @@ pub(super) fn listen(record: &Arc<Record>, stack: &Stack, cancel: Cancel, watche
                     b't' => record.show_now(Ask::Tests),
                     b'c' => record.say(&consoles.turn()),
                     b'q' => cancel.request("q"),
-                    _ => record.say(HELP),
+                    // What is pasted is many keys.
+                    _ if helped.is_some_and(|last| last.elapsed() < HELPED) => {}
+                    _ => {
+                        helped = Some(Instant::now());
+                        record.say(HELP);
+                    }
                 },
                 else => return,
             }

@@ -106,7 +106,10 @@ impl LiveBoard {
             Event::BuildFinished { arch, .. } | Event::BuildFailed { arch, .. } => {
                 self.drop_line(&Subject::Build(*arch));
             }
+            Event::Progress { subject, done: 0, total: None } => self.step(subject, say),
             Event::Progress { subject, done, total } => self.progress(subject, *done, *total, &say(subject)),
+            // Which of the files that are being made were for it is not told; those of others come back with their next step.
+            Event::ImageReady { .. } => self.drop_images(),
             Event::PlanMade { shards } => {
                 self.planned = shards.len() as u64;
                 self.summarize();
@@ -156,6 +159,21 @@ impl LiveBoard {
             }
             _ => {}
         }
+    }
+
+    /// A step of work that is not counted, `WORK: STEP`: it takes the place of the step before.
+    fn step(&mut self, subject: &str, say: impl Fn(&str) -> String) {
+        let (work, step) = subject.split_once(": ").unwrap_or((subject, ""));
+        let bar = self.line(Subject::Work(work.to_owned()));
+        bar.set_prefix(say(work));
+        bar.set_message(say(step));
+    }
+
+    fn drop_images(&mut self) {
+        let of_image =
+            |subject: &&Subject| matches!(subject, Subject::Work(work) if work.starts_with("image "));
+        let done: Vec<Subject> = self.lines.keys().filter(of_image).cloned().collect();
+        done.iter().for_each(|subject| self.drop_line(subject));
     }
 
     fn progress(&mut self, subject: &str, done: u64, total: Option<u64>, said: &str) {

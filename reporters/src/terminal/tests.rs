@@ -136,6 +136,9 @@ fn a_board_shows_machines_and_leaves_nothing() {
     script.push(Event::MachineDefined { machine: "m1".into(), cell: cell.clone() });
     script.push(Event::MachinePhase { machine: "m1".into(), phase: BootPhase::Kernel });
     script.push(Event::Progress { subject: "image debian_12".into(), done: 50, total: Some(100) });
+    for step in ["building", "download"] {
+        script.push(Event::Progress { subject: format!("image kernel-1: {step}"), done: 0, total: None });
+    }
     let mut run = Run::new();
     let mut feed = |terminal: &mut Terminal, script: &Script, from: usize| {
         for envelope in &script.log[from..] {
@@ -150,6 +153,8 @@ fn a_board_shows_machines_and_leaves_nothing() {
         ["debian_12/6.1/x86_64 boot: kernel", "image debian_12", "50%", "0 of 1 package run: 0 passed"]
             .iter()
             .all(|part| text.contains(part))
+            && text.contains("image kernel-1 download")
+            && !text.contains("building")
     };
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !shown(&screen.contents()) {
