@@ -88,13 +88,10 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     };
     let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks, job: job.as_ref() };
-    let conducting = conductor.supply.beside(conductor.conduct(&cells.runnable), Unbegun::Leave);
-    let working = async { tokio::join!(building, conducting) };
+    let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
+    let working = conductor.supply.beside(working, Unbegun::Leave);
     reports.at_the_latest(working, cancelled.clone()).await;
-    if args.throw_away {
-        drop_network(&stack, &world, &record).await;
-    }
-    end(&record, &stack, &cancelled);
+    end(args, &world, &record, &stack, &cancelled).await;
     reports.close()?;
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
@@ -120,7 +117,16 @@ async fn drop_network(stack: &Stack, world: &World, record: &Record) {
 }
 
 /// The last facts: which machines stay, and why the run ended.
-fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
+async fn end(
+    args: &cli::Run,
+    world: &World,
+    record: &Record,
+    stack: &Stack,
+    cancelled: &watch::Receiver<bool>,
+) {
+    if args.throw_away {
+        drop_network(stack, world, record).await;
+    }
     if let Ok(kept) = stack.record()
         && !kept.machines.is_empty()
     {

@@ -114,7 +114,7 @@ pub(super) fn script(files: &[IdentityFile], record: &MachineRecord) -> Result<V
     let seed = hex::encode(seed);
     let now = chrono::Utc::now();
     let mut text = format!(
-        "set -e\nread -r sleeps </run/kmt-warm\nkill $sleeps || :\nprintf %s {seed} | {WAITS}/seed\n\
+        "set -e\ntrap 'echo kmt-warm: lost >/dev/console' EXIT\nread -r sleeps </run/kmt-warm\nkill $sleeps || :\nprintf %s {seed} | {WAITS}/seed\n\
          date -u -s @{}.{:06} >/dev/null\nread -r old </etc/machine-id\n[ -d /root/.ssh ] || mkdir -m 0700 /root/.ssh\n",
         now.timestamp(),
         now.timestamp_subsec_micros()
@@ -130,9 +130,9 @@ pub(super) fn script(files: &[IdentityFile], record: &MachineRecord) -> Result<V
         text,
         "read -r name </etc/hostname\necho \"$name\" >/proc/sys/kernel/hostname\n\
          [ ! -d /run/log/journal/$old ] || mv /run/log/journal/$old /run/log/journal/{id}\n\
-         notify=/proc/sys/net/ipv4/conf/eth0/arp_notify\nread -r before <$notify\necho 1 >$notify\n\
-         ip link set eth0 address {mac}\necho $before >$notify\n\
-         rm -rf {WAITS} /run/kmt-warm\necho 'kmt-warm: mine' >/dev/console\nexit 0\n"
+         notify=/proc/sys/net/ipv4/conf/eth0/arp_notify\necho 1 >$notify\n\
+         ip link set eth0 address {mac}\necho 0 >$notify\n\
+         rm -rf {WAITS} /run/kmt-warm\ntrap - EXIT\necho 'kmt-warm: mine' >/dev/console\nexit 0\n"
     );
     Ok(text.into_bytes())
 }

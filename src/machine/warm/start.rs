@@ -14,6 +14,8 @@ use crate::stack::MachineRecord;
 
 /// What a guest says once it is who it was told to be.
 const MINE: &str = "kmt-warm: mine";
+/// What it says where the script it was told came to no good end.
+const LOST: &str = "kmt-warm: lost";
 /// How many times a guest's console is looked at before the hypervisor is asked whether QEMU still runs.
 const STATE_EVERY: u32 = 10;
 
@@ -64,8 +66,12 @@ impl Parts<'_> {
         };
         let becomes = async {
             for tick in 1u32.. {
-                if said_since(console, said).contains(MINE) {
+                let words = said_since(console, said);
+                if words.contains(MINE) {
                     break;
+                }
+                if words.contains(LOST) {
+                    return Err(failed("its guest could not take its identity".to_owned()));
                 }
                 if tick % STATE_EVERY == 0
                     && self.hypervisor.state(domain).await? != Some(DomainState::Running)
