@@ -12,10 +12,12 @@
 
 pub mod artifact;
 pub mod cli;
+pub mod cloud;
 pub mod commands;
 pub mod doctor;
 pub mod error;
 pub mod external;
+pub mod hosts;
 pub mod image;
 pub mod known;
 pub mod machine;
@@ -31,6 +33,9 @@ pub mod world;
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::Parser as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Parses the arguments, does what they say in the real world, and gives the exit code.
 pub async fn main() -> u8 {
@@ -58,10 +63,19 @@ pub async fn main_in(open: commands::Open<'_>) -> u8 {
     }
 }
 
+/// What is logged: not how requests to AWS are signed, in whose text credentials could stand.
+fn targets(level: tracing::Level) -> Targets {
+    let quiet = ["aws_", "hyper", "rustls"].map(|target| (target, LevelFilter::WARN));
+    Targets::new().with_default(level).with_targets(quiet)
+}
+
 /// Diagnostics for developers of kmt-run itself: `KMT_LOG=debug`, on standard error.
 fn start_logging() {
     if let Ok(filter) = std::env::var("KMT_LOG") {
         let level = filter.parse().unwrap_or(tracing::Level::INFO);
-        let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).try_init();
+        let _ = tracing_subscriber::registry()
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+            .with(targets(level))
+            .try_init();
     }
 }

@@ -61,11 +61,16 @@ fn only_the_world_names_an_adapter() {
         "ThisHost",
         "FakeHost",
         "FakeHypervisor",
+        "SshGate",
+        "FakeGate",
         "FakeTransport",
         "FakeDebian",
+        "FakeStore",
         "FakeBuilder",
         "Gitlab",
         "FakeCi",
+        "Ec2",
+        "FakeCloud",
     ];
     for (name, text) in sources("src") {
         if name == "src/world.rs" || name.starts_with("src/external/") {

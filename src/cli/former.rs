@@ -9,13 +9,16 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("destroy-stack", &["stack", "destroy"]),
     ("flare", &["stack", "flare"]),
     ("gen-config", &["stack", "configure"]),
+    ("init", &["images", "init"]),
     ("launch-stack", &["stack", "launch"]),
     ("pause-stack", &["stack", "pause"]),
     ("provision-stack", &["stack", "provision"]),
     ("resume-stack", &["stack", "resume"]),
+    ("revert-resources", &["images", "revert"]),
     ("ssh-config", &["stack", "ssh-config"]),
     ("status", &["stack", "status"]),
     ("tmux", &["stack", "tmux"]),
+    ("update-resources", &["images", "update"]),
 ];
 
 /// Options that stand before a command and take a value.

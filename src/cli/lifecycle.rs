@@ -26,6 +26,9 @@ pub enum Lifecycle {
         /// Power them off instead: only their disks are kept.
         #[arg(long)]
         cold: bool,
+        /// Pause machines on remote hosts too: they are left alone otherwise.
+        #[arg(long)]
+        remote: bool,
     },
     /// Bring up again what was paused.
     Resume {
@@ -35,6 +38,9 @@ pub enum Lifecycle {
         /// Give machines more memory and processors than this host has.
         #[arg(long)]
         oversubscribe: bool,
+        /// Resume machines on remote hosts too.
+        #[arg(long)]
+        remote: bool,
     },
     /// Make a machine anew, as its image is: what is in it is lost.
     Reset {
@@ -152,6 +158,10 @@ pub struct Launch {
     /// Give machines more memory and processors than this host has.
     #[arg(long)]
     pub oversubscribe: bool,
+
+    /// Rent hosts without asking, even above `price-limit` of `[ec2]`.
+    #[arg(short, long)]
+    pub yes: bool,
 
     /// Give machines that are made a gdb stub on a loopback port, and say what to type to debug their kernels.
     #[arg(long)]

@@ -146,6 +146,12 @@ pub struct Selection {
     #[arg(short = 'E', long = "filter-expr", value_name = "EXPR", help_heading = "Selection")]
     pub filter_expr: Vec<String>,
 
+    /// A kernel of your own, as the custom kernel of that version: a `.deb`, an archive (`.pkg.tar.gz`), a built kernel
+    /// tree, or the name of a package of Debian, on the userland `debian_12` or another one. `--vms
+    /// custom-VERSION-local` means it.
+    #[arg(long, value_name = "VERSION=FROM[@USERLAND]", help_heading = "Selection")]
+    pub custom_kernel: Vec<String>,
+
     /// Component of `kmt.toml`.
     #[arg(long, value_name = "NAME")]
     pub component: Option<String>,
@@ -262,6 +268,10 @@ pub struct Run {
     /// Give machines more memory and processors than this host has.
     #[arg(long)]
     pub oversubscribe: bool,
+
+    /// Rent hosts without asking, even above `price-limit` of `[ec2]`.
+    #[arg(short, long)]
+    pub yes: bool,
 
     /// Record cells whose image cannot be had as not run, instead of refusing to start.
     #[arg(long)]
@@ -514,12 +524,82 @@ pub enum Images {
         #[arg(long)]
         force: bool,
     },
+    /// Make the folders, get first images, choose the SSH key.
+    Init(InitImages),
+    /// Bring published images to what is published now: all that are named, or none.
+    ///
+    /// Machines keep the image they were made of. An update that is interrupted goes on where it stopped.
+    Update(Update),
+    /// Use the published images again that were in use before the last update.
+    Revert {
+        /// Destroy all stacks first.
+        #[arg(long)]
+        destroy_stacks: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Hash every image that is here; exit code 2 where one is wrong.
+    Validate {
+        /// Look for every published image of the catalogue at its server, too.
+        #[arg(long)]
+        published: bool,
+    },
+    /// Remove images that nobody asks for any more, and what interrupted downloads left.
+    Gc {
+        /// Say what would go, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List images that are on this machine.
     Ls {
         /// For people or for programs.
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
     },
+}
+
+/// Arguments of `images init`.
+#[derive(Debug, Args, Default)]
+pub struct InitImages {
+    /// Folders only.
+    #[arg(long)]
+    pub lite: bool,
+    /// These images, instead of `debian_12`.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "lite")]
+    pub images: Vec<String>,
+    /// Every image for this architecture: tens of gigabytes.
+    #[arg(long, conflicts_with_all = ["lite", "images"])]
+    pub all_images: bool,
+    /// Do not ask for the SSH key.
+    #[arg(long)]
+    pub skip_ssh_setup: bool,
+}
+
+/// Arguments of `images update`.
+#[derive(Debug, Args, Default)]
+pub struct Update {
+    /// Machines in the short form, or names such as `jammy`; without any, the published images that are here.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// The same with commas.
+    #[arg(long = "images", value_name = "LIST", value_delimiter = ',', hide = true)]
+    pub images: Vec<String>,
+    /// All published images of this matrix.
+    #[arg(long, value_name = "FILE")]
+    pub matrix: Option<PathBuf>,
+    /// Every published image for this architecture: tens of gigabytes.
+    #[arg(long)]
+    pub all_images: bool,
+    /// With `--all-images`: for every architecture.
+    #[arg(long, requires = "all_images")]
+    pub all_archs: bool,
+    /// Destroy all stacks first, as the former tool did.
+    #[arg(long)]
+    pub destroy_stacks: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Arguments of `doctor`.

@@ -60,6 +60,10 @@ fn rows(settings: &Settings) -> Vec<(String, String, Origin)> {
         ];
         rows.extend(values.map(|(name, value)| (format!("ssh-key.{name}"), value, key.origin.clone())));
     }
+    for host in &settings.hosts.value {
+        let value = format!("{} {}", host.place(), host.arch);
+        rows.push((format!("host.{}", host.name), value, settings.hosts.origin.clone()));
+    }
     for (name, component) in &settings.config.component {
         let mut add = |key: &str, value: String, origin: &Origin| {
             rows.push((format!("component.{name}.{key}"), value, origin.clone()));

@@ -26,7 +26,7 @@ const ROUNDS: usize = 3;
 pub(super) async fn doctor(args: &cli::Doctor, settings: &Settings, open: Open<'_>) -> Result<u8> {
     let world = open(settings);
     let (store, sockets) = (store(settings, &world), world.host.sockets());
-    let doors = doors(&world, &store, &sockets);
+    let doors = doors(&world, &store, &sockets, super::rent::rentable(settings, &world).await);
     let hashing = if args.hash { Hashing::All } else { Hashing::Changed };
     let what = if args.hash { "; its images are hashed" } else { "" };
     say(&format!("{:>12} this machine{what}", "Examining"));
@@ -50,15 +50,20 @@ pub(super) async fn doctor(args: &cli::Doctor, settings: &Settings, open: Open<'
 /// The stacks of this home cannot be listed.
 pub(super) async fn facts(settings: &Settings, world: &World) -> Result<Facts> {
     let (store, sockets) = (store(settings, world), world.host.sockets());
-    look(settings, &doors(world, &store, &sockets), Hashing::Changed).await
+    look(settings, &doors(world, &store, &sockets, None), Hashing::Changed).await
 }
 
 fn store(settings: &Settings, world: &World) -> ImageStore {
-    ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone())
+    ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone(), world.store.clone())
 }
 
-fn doors<'a>(world: &'a World, images: &'a ImageStore, sockets: &'a Path) -> Doors<'a> {
-    Doors { host: world.host.as_ref(), hypervisor: world.hypervisor.as_ref(), images, sockets }
+fn doors<'a>(
+    world: &'a World,
+    images: &'a ImageStore,
+    sockets: &'a Path,
+    rentable: Option<Result<String>>,
+) -> Doors<'a> {
+    Doors { host: world.host.as_ref(), hosts: &world.hosts, images, sockets, rentable }
 }
 
 /// Whether anything was mended.

@@ -180,13 +180,13 @@ struct Placing<'w> {
 impl<'w> Placing<'w> {
     async fn new(from: &'w FromPipeline, settings: &Settings, world: &World) -> Result<Placing<'w>> {
         let most = match from.use_local_if_possible {
-            true => (world.hypervisor.facts().await?.cores, memory_mib()),
+            true => (world.hosts.here().facts().await?.cores, memory_mib()),
             false => (u32::MAX, u32::MAX),
         };
         let home = &settings.home;
         Ok(Placing {
             catalogue: catalogue()?,
-            images: ImageStore::new(home.images(), home.cache(), world.debian.clone()),
+            images: ImageStore::new(home.images(), home.cache(), world.debian.clone(), world.store.clone()),
             local: from.use_local_if_possible,
             most,
             named: from,
@@ -263,6 +263,9 @@ impl<'w> Placing<'w> {
             }
             Availability::Buildable => {
                 (Location::Local, "here: the architecture fits, its image can be built here".to_owned())
+            }
+            Availability::Fetchable => {
+                (Location::Local, "here: the architecture fits, its image is published".to_owned())
             }
             Availability::Unavailable { why, .. } => (Location::Remote, format!("remote: {why}")),
         }

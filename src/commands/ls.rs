@@ -53,7 +53,12 @@ struct Machine {
 pub(super) fn ls(args: &cli::Ls, wishes: &Wishes, open: Open<'_>) -> Result<u8> {
     let settings = Settings::load(wishes)?;
     let world = open(&settings);
-    let images = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
+    let images = ImageStore::new(
+        settings.home.images(),
+        settings.home.cache(),
+        world.debian.clone(),
+        world.store.clone(),
+    );
     let catalogue = catalogue()?;
     let rows = rows(args, &catalogue, &images)?;
     if args.format == Format::Json {
@@ -141,7 +146,7 @@ fn machine(cell: &CellId, image: &ImageRequest, images: &ImageStore) -> Machine 
     Machine {
         arch: cell.arch,
         kernel: cell.kernel.clone(),
-        image: image_word(&images.available(image), image),
+        image: image_word(&images.available(image)),
         vms: spec::spelling(cell, Arch::host())
             .or_else(|| spec::spelling(&CellId { location: Location::Remote, ..cell.clone() }, Arch::host())),
     }

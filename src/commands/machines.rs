@@ -1,34 +1,40 @@
 //! Room for machines, for whichever command needs some.
 
+use std::sync::Arc;
+
+use kmt_reporters::event::Location;
+
 use crate::error::{Failure, Kind, Result};
-use crate::external::hypervisor::{DomainState, HostFacts};
+use crate::external::hypervisor::{DomainState, HostFacts, Hypervisor};
 use crate::machine::capacity::{Capacity, HOST_KEEPS_MIB, cost};
 use crate::stack::reconcile::{Seen, Step};
 use crate::stack::record::{Owner, Progress};
 use crate::stack::{MachineRecord, MachineSpec, Stack, StackSpec};
-use crate::world::World;
 
-/// Room on the host, with the stack's idle machines known: those that a run made may be evicted.
+/// Room on the host of that name (none is this machine), with the stack's idle machines known: those that a run made may be evicted.
 ///
 /// # Errors
 /// The stack cannot be read, or the hypervisor does not say which machines run.
 pub(super) async fn capacity(
     host: &HostFacts,
     stack: &Stack,
-    world: &World,
+    hypervisor: &Arc<dyn Hypervisor>,
+    name: Option<&str>,
     oversubscribe: bool,
 ) -> Result<Capacity> {
     let capacity = match oversubscribe {
         true => Capacity::oversubscribed(host.cores),
         false => Capacity::new(host.cores, host.memory_mib),
     };
-    let evictable = |m: &&MachineRecord| m.progress == Progress::Ready && m.owner != Owner::Configured;
+    let evictable = |m: &&MachineRecord| {
+        m.progress == Progress::Ready && m.owner != Owner::Configured && m.host.as_deref() == name
+    };
     let machines = stack.record()?.machines;
     let mut machines = machines.values().filter(evictable).peekable();
     if machines.peek().is_none() {
         return Ok(capacity);
     }
-    let seen = world.hypervisor.owned().await?;
+    let seen = hypervisor.owned().await?;
     for machine in machines {
         let domain = stack.domain_name(&machine.id);
         let up = seen.iter().any(|seen| seen.name == domain && seen.state == DomainState::Running);
@@ -46,7 +52,8 @@ struct Coming {
     memory_mib: u32,
 }
 
-/// Refuses machines that are larger, alone or together, than what the host has to give.
+/// Refuses machines of this host that are larger, alone or together, than what it has to give. Those of other hosts wait
+/// there for room.
 ///
 /// # Errors
 /// What does not fit, and by how much.
@@ -56,11 +63,13 @@ pub(super) fn fit(host: &HostFacts, seen: &[Seen], steps: &[Step], spec: &StackS
         vcpu: wanted.vcpu,
         memory_mib: wanted.memory_mib,
     };
+    let here = |machine: &&Seen| machine.record.host.is_none();
     let coming: Vec<Coming> = steps
         .iter()
         .filter_map(|step| match step {
+            Step::Make(cell) if cell.location == Location::Remote => None,
             Step::Make(cell) => spec.machine(cell).map(of_spec),
-            Step::Wake(id) => seen.iter().find(|machine| machine.record.id == *id && !machine.is_up()).map(
+            Step::Wake(id) => seen.iter().filter(here).find(|m| m.record.id == *id && !m.is_up()).map(
                 |Seen { record, .. }| Coming {
                     name: record.cell.to_string(),
                     vcpu: record.vcpu,
@@ -72,7 +81,8 @@ pub(super) fn fit(host: &HostFacts, seen: &[Seen], steps: &[Step], spec: &StackS
         .collect();
     // What goes, and what a run left idle, gives its memory back.
     let goes = |machine: &&Seen| {
-        machine.is_up()
+        here(machine)
+            && machine.is_up()
             && (steps.contains(&Step::Remove(machine.record.id.clone()))
                 || (machine.record.owner == Owner::Run
                     && !steps.contains(&Step::Adopt(machine.record.id.clone()))))

@@ -15,6 +15,7 @@ use super::source::{self, Places, Source};
 use super::{Open, print, print_json, say};
 use crate::artifact;
 use crate::cli::{Format, Selection};
+use crate::cloud::kinds::PRICED;
 use crate::error::Result;
 use crate::external::builder::Unit;
 use crate::image::{Availability, ImageStore};
@@ -71,7 +72,7 @@ pub(super) async fn plan(
     };
     let world = open(&places.settings);
     let home = &places.settings.home;
-    let images = ImageStore::new(home.images(), home.cache(), world.debian.clone());
+    let images = ImageStore::new(home.images(), home.cache(), world.debian.clone(), world.store.clone());
     let ready = ready_cells(&Stack::folder_of(home, &places.stack, &places.settings.root.value))?;
     let cells: Vec<Row> = places
         .cells
@@ -86,7 +87,7 @@ pub(super) async fn plan(
                 Location::Local if ready.contains(&cell.id) => "reuse",
                 Location::Local => "boot",
             },
-            word: image_word(&images.available(image), image),
+            word: image_word(&images.available(image)),
             image: images.available(image),
             expected: Plan::expected(shards).filter(|_| !shards.is_empty()),
         })
@@ -220,7 +221,7 @@ fn json(
             "unavailable": images.unavailable,
         },
         "bytes_to_fetch": if images.to_fetch == 0 { 0.into() } else { Value::Null },
-        "cost": cost_json(rows, predicted),
+        "cost": cost_json(&rented(places, rows), predicted),
         "notices": notices,
     })
 }
@@ -232,6 +233,7 @@ fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Durat
         let image = match &row.image {
             Availability::Present => "image is here".to_owned(),
             Availability::Buildable => "image is built first".to_owned(),
+            Availability::Fetchable => "image is fetched first".to_owned(),
             Availability::Unavailable { why, .. } => format!("no image: {why}"),
         };
         let expected = row.expected.map_or(String::new(), |time| format!("  [{:>8.3}s]", time.as_secs_f64()));
@@ -269,32 +271,39 @@ fn table(places: &Places, rows: &[Row<'_>], work: &Work, predicted: Option<Durat
             None => writeln!(text, "no prediction: some of it never ran here"),
         };
     }
-    text + &cost_line(rows, predicted)
+    text + &cost_line(&rented(places, rows), predicted)
 }
 
-fn cost_json(rows: &[Row<'_>], predicted: Option<Duration>) -> Value {
-    let hosts = cost::hosts(rows.iter().map(|row| row.cell));
+/// What of the rows is rented, and its price.
+fn rented(places: &Places, rows: &[Row<'_>]) -> Vec<cost::HostKind> {
+    cost::hosts(rows.iter().map(|row| row.cell), places.settings.config.ec2.as_ref(), &[])
+}
+
+fn cost_json(hosts: &[cost::HostKind], predicted: Option<Duration>) -> Value {
     if hosts.is_empty() {
         return Value::Null;
     }
     let host = |host: &cost::HostKind| json!({ "arch": host.arch, "instance_type": host.instance_type, "usd_per_hour": host.usd_per_hour });
     json!({
         "hosts": hosts.iter().map(host).collect::<Vec<_>>(),
-        "usd_per_hour": cost::usd_per_hour(&hosts),
-        "usd": predicted.map(|time| cost::usd(&hosts, time)),
-        "priced": cost::PRICED,
+        "usd_per_hour": cost::usd_per_hour(hosts),
+        "usd": predicted.and_then(|time| cost::usd(hosts, time)),
+        "priced": PRICED,
     })
 }
 
-fn cost_line(rows: &[Row<'_>], predicted: Option<Duration>) -> String {
-    let hosts = cost::hosts(rows.iter().map(|row| row.cell));
+fn cost_line(hosts: &[cost::HostKind], predicted: Option<Duration>) -> String {
     if hosts.is_empty() {
         return String::new();
     }
     let names =
         hosts.iter().map(|host| format!("{} ({})", host.instance_type, host.arch)).collect::<Vec<_>>();
-    let whole =
-        predicted.map_or(String::new(), |time| format!(", {:.2} USD in all", cost::usd(&hosts, time)));
-    let hourly = cost::usd_per_hour(&hosts);
-    format!("remote hosts: {}: {hourly:.2} USD an hour{whole} ({})\n", names.join(", "), cost::PRICED)
+    let whole = predicted
+        .and_then(|time| cost::usd(hosts, time))
+        .map_or(String::new(), |usd| format!(", {usd:.2} USD in all"));
+    let hourly = match cost::usd_per_hour(hosts) {
+        Some(hourly) => format!("{hourly:.2} USD an hour{whole} ({PRICED})"),
+        None => "the price is not known: `prices` in `[ec2]` says it".to_owned(),
+    };
+    format!("remote hosts: {}: {hourly}\n", names.join(", "))
 }

@@ -9,6 +9,7 @@ use kmt_reporters::junit::Flavour;
 
 use super::chosen;
 use super::jobs::{Job, all_packages, test_packages};
+use super::remotes::Remotes;
 use super::source::Source;
 use crate::cli;
 use crate::error::{Failure, Kind, Result, nearest};
@@ -39,6 +40,13 @@ pub(super) struct Cells {
     pub(super) runnable: Vec<(Cell, ImageRequest)>,
     /// They have none: why.
     pub(super) unavailable: Vec<(Cell, String)>,
+}
+
+impl Cells {
+    /// Those that can run.
+    pub(super) fn all(&self) -> Vec<&Cell> {
+        self.runnable.iter().map(|(cell, _)| cell).collect()
+    }
 }
 
 /// Refuses a network that this user's libvirt cannot make.
@@ -286,7 +294,8 @@ pub(super) async fn units(
 /// # Errors
 /// No libvirt, no QEMU, no disk, folders that QEMU's user cannot enter.
 pub(super) async fn host(settings: &Settings, world: &World) -> Result<HostFacts> {
-    crate::stack::sweep(&settings.home, world.hypervisor.as_ref()).await?;
+    super::rent::sweep(settings, world).await?;
+    crate::stack::sweep(&settings.home, &world.hosts).await?;
     let home = &settings.home.root.value;
     std::fs::create_dir_all(home).map_err(|error| {
         Failure::usage(format!("cannot use `{}` ({})", home.display(), settings.home.root.origin))
@@ -304,7 +313,7 @@ pub(super) async fn host(settings: &Settings, world: &World) -> Result<HostFacts
         )
         .hint("a run needs 1 GiB; `kmt-run stack destroy --all` and old runs give some, or set KMT_HOME"));
     }
-    let host = world.hypervisor.facts().await?;
+    let host = world.hosts.here().facts().await?;
     if host.qemu_user.is_some()
         && let Some(closed) = machine::closed_to_others(&home.join("x"))
     {
@@ -321,17 +330,28 @@ pub(super) async fn host(settings: &Settings, world: &World) -> Result<HostFacts
 ///
 /// # Errors
 /// There are others, and `--skip-unavailable` was not given.
-pub(super) fn images(args: &cli::Run, source: &Source, images: &ImageStore) -> Result<Cells> {
+pub(super) fn images(
+    args: &cli::Run,
+    source: &Source,
+    images: &ImageStore,
+    remotes: &Remotes,
+) -> Result<Cells> {
+    if !args.skip_unavailable {
+        remotes.refuse(source.cells.iter().map(|(cell, _)| cell))?;
+    }
     let mut cells = Cells { runnable: Vec::new(), unavailable: Vec::new() };
     let mut hints = Vec::new();
     for (cell, request) in &source.cells {
-        if cell.id.location == kmt_reporters::event::Location::Remote {
-            let why = "no provider of remote machines is configured".to_owned();
+        if cell.id.location == kmt_reporters::event::Location::Remote && !remotes.takes(cell.id.arch) {
+            let why = match remotes.refused.first() {
+                Some((name, why)) => format!("`{name}`: {}", why.message),
+                None => "no provider of remote machines is configured".to_owned(),
+            };
             cells.unavailable.push((cell.clone(), why));
             continue;
         }
         match images.available(request) {
-            Availability::Present | Availability::Buildable => {
+            Availability::Present | Availability::Buildable | Availability::Fetchable => {
                 cells.runnable.push((cell.clone(), request.clone()))
             }
             Availability::Unavailable { why, hint } => {

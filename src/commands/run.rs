@@ -8,9 +8,11 @@ use std::time::Duration;
 use kmt_reporters::event::{Event, EventSink, PlannedShard, RunEnd};
 use tokio::sync::watch;
 
+use super::hire::{self, Hiring, Needed};
 use super::jobs::{self, Job};
+use super::remotes::{self, Remotes};
 use super::source::{self, Source};
-use super::{Open, chosen, in_job, keys, machines, preflight, reports, signals};
+use super::{Open, chosen, in_job, keys, preflight, reports, signals};
 use crate::artifact::{self, Log};
 use crate::cli;
 use crate::error::Result;
@@ -18,6 +20,7 @@ use crate::external::builder::Builder;
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::image::{ImageStore, SharedImages};
 use crate::known::Known;
+use crate::machine::seats::Seats;
 use crate::machine::supply::{Debugging, Machines, Supply};
 use crate::machine::warm::{Templates, Unbegun};
 use crate::plan::{self, Plan};
@@ -46,7 +49,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let images = images(&source, &world);
     let plan = plan_of(&mut source, &jobs, &args.selection)?;
     chosen::narrow(&mut tests, args, &source, &plan)?;
-    let cells = preflight::images(args, &source, &images)?;
+    let (remotes, cells, needed) = where_it_can_run(args, &source, &world, &images).await?;
     let stack = Stack::open_or_create(&source.settings.home, &source.stack, &source.settings.root.value)?;
 
     let (masks, job) = (preflight::masks(args), source.settings.job()?);
@@ -55,24 +58,14 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     job.iter().try_for_each(|job| in_job::begin(job, record.folder()))?;
     let (cancel, cancelled) = signals::listen(record.clone() as Arc<dyn EventSink>);
     let _keyboard = keys::listen(&record, &stack, cancel, reports::watched(args, job.as_ref()));
-    begin(&record, &source, &host, &plan, &cells, &tests.known);
+    begin(&record, &source, (&host, &remotes), &plan, &cells, &tests.known);
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
-    let supply = Supply {
-        world: &world,
-        home: &source.settings.home,
-        stack: &stack,
-        host: &host,
-        capacity: machines::capacity(&host, &stack, &world, args.oversubscribe).await?,
-        templates: Templates::of(&source.settings.home, world.warmth),
-        network: network(&source, &args.selection, &stack)?,
-        machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
-        debugging: Debugging::Off,
-        owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
-        sink: record.as_ref(),
-        consoles: record.folder().join("machines"),
-        cancelled: stop.clone(),
-    };
+    let (all_here, arrived) = watch::channel(needed.is_none());
+    let asker = hire::asker(&source.settings.root.value).await;
+    let hiring = Hiring { needed, world: &world, stack: &stack, asker, sink: record.as_ref() };
+    let seats = remotes::seats(&world, &stack, &host, remotes, &cells.all(), args.oversubscribe).await?;
+    let supply = supply(args, &source, (&world, &stack), seats, &record, stop.clone())?;
     let conductor = Conductor {
         world: &world,
         supply,
@@ -85,15 +78,67 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
         groups: Groups::new(&source.settings.config.group),
         brake: &brake,
         stop: stop.clone(),
+        arrived,
     };
     let building = build_all(&jobs, builder.as_ref(), &source, &record, &stop, &done);
     let reports = reports::Reports { record: &record, junit: &junit, masks: &masks, job: job.as_ref() };
-    let working = async { tokio::join!(building, conductor.conduct(&cells.runnable)) };
-    let working = conductor.supply.beside(working, Unbegun::Leave);
+    let (seats, all) = (&conductor.supply.seats, cells.all());
+    let working = async {
+        let bringing = hiring.bring(seats, &all, args.oversubscribe, &all_here, stop.clone());
+        let conducting = conductor.supply.beside(conductor.conduct(&cells.runnable), Unbegun::Leave);
+        let (leases, ..) = tokio::join!(bringing, building, conducting);
+        hiring.give_back(leases).await;
+    };
     reports.at_the_latest(working, cancelled.clone()).await;
     end(args, &world, &record, &stack, &cancelled).await;
     reports.close()?;
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
+}
+
+/// What gives the run its machines.
+fn supply<'a>(
+    args: &cli::Run,
+    source: &'a Source,
+    (world, stack): (&'a World, &'a Stack),
+    seats: Seats,
+    record: &'a Record,
+    stop: watch::Receiver<bool>,
+) -> Result<Supply<'a>> {
+    Ok(Supply {
+        world,
+        home: &source.settings.home,
+        stack,
+        seats,
+        templates: Templates::of(&source.settings.home, world.warmth),
+        network: network(source, &args.selection, stack)?,
+        machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
+        debugging: Debugging::Off,
+        owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
+        sink: record,
+        consoles: record.folder().join("machines"),
+        cancelled: stop,
+    })
+}
+
+/// The remote hosts that answer, the cells that have an image and a host, and what is rented for them.
+async fn where_it_can_run<'a>(
+    args: &cli::Run,
+    source: &'a Source,
+    world: &'a World,
+    images: &ImageStore,
+) -> Result<(Remotes, preflight::Cells, Option<Needed<'a>>)> {
+    let folder = Stack::folder_of(&source.settings.home, &source.stack, &source.settings.root.value);
+    let stack = Stack::is_at(&folder).then(|| Stack::open(&folder)).transpose()?;
+    let ids = source.cells.iter().map(|(cell, _)| &cell.id);
+    let mut remotes = remotes::ask(&source.settings, world, stack.as_ref(), ids).await?;
+    let asked = source.cells.iter().map(|(cell, _)| cell);
+    let needed = hire::needed(asked, &remotes, &source.settings, world).await?;
+    if let Some(needed) = &needed {
+        needed.preflight(args.yes).await?;
+        remotes.coming = needed.archs();
+    }
+    let cells = preflight::images(args, source, images, &remotes)?;
+    Ok((remotes, cells, needed))
 }
 
 /// What the guests' network reaches: where the stack is the source, what it is configured to.
@@ -106,12 +151,12 @@ fn network(source: &Source, selection: &cli::Selection, stack: &Stack) -> Result
 
 fn images(source: &Source, world: &World) -> ImageStore {
     let home = &source.settings.home;
-    ImageStore::new(home.images(), home.cache(), world.debian.clone())
+    ImageStore::new(home.images(), home.cache(), world.debian.clone(), world.store.clone())
 }
 
 /// What machines that are thrown away were in goes with them.
 async fn drop_network(stack: &Stack, world: &World, record: &Record) {
-    if let Err(failure) = stack.drop_unused_network(world.hypervisor.as_ref()).await {
+    if let Err(failure) = stack.drop_unused_network(&world.hosts).await {
         record.emit(Event::Warning { subject: stack.name.clone(), message: failure.one_line() });
     }
 }
@@ -213,7 +258,7 @@ pub(super) fn plan_of(source: &mut Source, jobs: &[Job], selection: &cli::Select
 fn begin(
     record: &Record,
     source: &Source,
-    host: &HostFacts,
+    (host, remotes): (&HostFacts, &Remotes),
     plan: &Plan,
     cells: &preflight::Cells,
     known: &Known,
@@ -236,6 +281,7 @@ fn begin(
         accelerator: host.acceleration.accelerator.as_str().to_owned(),
         notice: host.acceleration.notice.clone(),
     });
+    remotes.tell(record);
     for (cell, _) in &source.cells {
         record.emit(Event::CellSelected {
             cell: cell.id.clone(),

@@ -58,7 +58,7 @@ pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Sou
     }
     match &selection.written {
         Some(written) if written.homeless == Homeless::NotRun => {}
-        Some(_) => refuse_remote(&source.cells).map_err(|failure| {
+        Some(_) => refuse_remote(&source.cells, &source.settings).map_err(|failure| {
             let from = &selection.pipeline;
             match from.use_local_if_possible {
                 true => failure.hint("`--skip-unavailable` runs the others; `--job` chooses among them"),
@@ -68,7 +68,7 @@ pub(super) async fn resolve(selection: &Selection, wishes: Wishes) -> Result<Sou
                 false => failure,
             }
         })?,
-        None => refuse_remote(&source.cells)?,
+        None => refuse_remote(&source.cells, &source.settings)?,
     }
     Ok(source)
 }
@@ -181,7 +181,7 @@ pub(super) async fn resolve_places(selection: &Selection, mut wishes: Wishes) ->
         Some(name) => name.clone(),
         None => stack::name::default_name(&settings.root.value).await,
     };
-    let catalogue = catalogue()?;
+    let catalogue = catalogue_with(selection, &matrix)?;
     let (mut cells, mut notices) = cells(selection, &matrix, &catalogue, &settings, &stack)?;
     if let Some(job) = settings.job()? {
         sized(&mut cells, &job);
@@ -274,6 +274,30 @@ fn read_vmsets(path: &Path) -> Result<VmSets> {
 /// It is damaged: a bug.
 pub(super) fn catalogue() -> Result<Catalogue> {
     Catalogue::embedded().map_err(|error| Failure::new(Kind::Internal, error.to_string()))
+}
+
+/// The same with the kernels of a matrix and of the command line.
+///
+/// # Errors
+/// A kernel that cannot be one.
+fn catalogue_with(selection: &Selection, matrix: &MatrixFile) -> Result<Catalogue> {
+    let (mut catalogue, host) = (catalogue()?, Arch::host());
+    matrix.own_kernels(&mut catalogue, host)?;
+    for word in &selection.custom_kernel {
+        let refuse = |what: String| {
+            let hint =
+                "`--custom-kernel 6.19=linux-image-6.19.deb`, `--custom-kernel 6.19=../linux/@debian_13`";
+            Failure::usage(format!("`--custom-kernel {word}`: {what}")).hint(hint)
+        };
+        let (version, from) = word.split_once('=').ok_or_else(|| refuse("it has no `=`".to_owned()))?;
+        let (from, userland) = match from.rsplit_once('@') {
+            Some((from, userland)) if !userland.contains('/') => (from, Some(userland)),
+            _ => (from, None),
+        };
+        let folder = std::env::current_dir().map_err(|error| refuse(error.to_string()))?;
+        catalogue.add_custom(version, from, userland, &folder, host).map_err(refuse)?;
+    }
+    Ok(catalogue)
 }
 
 fn cells(
@@ -396,18 +420,24 @@ pub(super) fn cell_of(
 ///
 /// # Errors
 /// There is one.
-pub(super) fn refuse_remote(cells: &[(Cell, ImageRequest)]) -> Result<()> {
-    let remote = cells.iter().find(|(cell, _)| cell.id.location == Location::Remote);
+pub(super) fn refuse_remote(cells: &[(Cell, ImageRequest)], settings: &Settings) -> Result<()> {
+    let rented = settings.config.ec2.is_some();
+    let provided = |arch| rented || settings.hosts.value.iter().any(|host| host.arch == arch);
+    let remote =
+        cells.iter().find(|(cell, _)| cell.id.location == Location::Remote && !provided(cell.id.arch));
     let Some((cell, _)) = remote else { return Ok(()) };
     let here = CellId { location: Location::Local, ..cell.id.clone() };
     let failure = Failure::new(
         Kind::Remote,
         format!("cell `{}` asks for a remote machine, and no provider is configured", cell.id),
     );
-    Err(match spec::spelling(&here, Arch::host()) {
+    let failure = match spec::spelling(&here, Arch::host()) {
         Some(spelling) => failure.hint(format!("on this machine: `--vms {spelling}`")),
-        None => failure.hint("remote hosts are not part of this version yet"),
-    })
+        None => failure,
+    };
+    let own = "a host of your own: `[[host]]` with `address` and `arch";
+    let failure = failure.hint(format!("{own} = \"{}\"` in ~/.config/kmt-run/config.toml", cell.id.arch));
+    Err(failure.hint("rented ones: `[ec2]` in kmt.toml, as `kmt-run config schema` says"))
 }
 
 /// What a cell boots from.

@@ -1,11 +1,14 @@
 //! `stack`: list, destroy, garbage.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::error::{Failure, Result, nearest};
-use crate::external::hypervisor::DomainState;
+use crate::external::hypervisor::{DomainState, Hypervisor};
+use crate::external::remote::RemoteHost;
 use crate::machine::warm;
 use crate::settings::{Settings, Wishes};
 use crate::stack::{self, Stack};
@@ -20,7 +23,9 @@ pub(super) async fn stack(command: &cli::Stack, wishes: Wishes, open: Open<'_>) 
     let world = open(settings);
     // Whoever only looks takes nothing away, and needs no hypervisor.
     if !matches!(command, cli::Stack::Reach(_)) {
-        for machine in stack::sweep(&settings.home, world.hypervisor.as_ref()).await? {
+        // Hosts go first: the machines on them go with them.
+        super::rent::sweep(settings, &world).await?;
+        for machine in stack::sweep(&settings.home, &world.hosts).await? {
             say(&format!("{:>12} {machine}, left by a process that is gone", "Removed"));
         }
     }
@@ -55,11 +60,14 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
         text.push_str(&format!("{} ({})\n", stack.name, record.repository.display()));
         let mut machines = Vec::new();
         for machine in record.machines.values() {
-            let state = match world.hypervisor.state(&stack.domain_name(&machine.id)).await? {
-                Some(DomainState::Running) => "running",
-                Some(DomainState::Paused | DomainState::Saved) => "paused",
-                Some(DomainState::Off) => "off",
-                None => "gone",
+            let hypervisor = world.hosts.of_machine(&record, machine)?;
+            let state = match hypervisor.state(&stack.domain_name(&machine.id)).await {
+                Ok(Some(DomainState::Running)) => "running",
+                Ok(Some(DomainState::Paused | DomainState::Saved)) => "paused",
+                Ok(Some(DomainState::Off)) => "off",
+                Ok(None) => "gone",
+                Err(_) if machine.host.is_some() => "unknown",
+                Err(error) => return Err(error.into()),
             };
             let address = machine.place();
             text.push_str(&format!(
@@ -68,12 +76,12 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
                 machine.vcpu,
                 machine.memory_mib,
                 stack.ssh_config().display(),
-                machine.id
+                machine.alias()
             ));
             machines.push(json!({
                 "id": machine.id, "cell": machine.cell.to_string(), "state": state, "address": address,
                 "vcpu": machine.vcpu, "memory_mib": machine.memory_mib, "created": machine.created,
-                "domain": stack.domain_name(&machine.id),
+                "domain": stack.domain_name(&machine.id), "host": machine.host,
             }));
         }
         stacks.push(json!({
@@ -104,20 +112,29 @@ async fn destroy(
         return Ok(0);
     }
     for stack in stacks {
-        let _hold = super::lifecycle::hold(&stack, target).await?;
-        let machines = stack::destroy(&stack, world.hypervisor.as_ref()).await?;
-        say(&format!(
-            "{:>12} stack `{}`: {machines} machine{}",
-            "Destroyed",
-            stack.name,
-            if machines == 1 { "" } else { "s" }
-        ));
+        destroy_one(world, &stack, target).await?;
     }
     if all {
         // Guests that were to become templates are machines too.
-        warm::sweep(&settings.home, None, world.hypervisor.as_ref()).await?;
+        warm::sweep(&settings.home, None, world.hosts.here().as_ref()).await?;
     }
     Ok(0)
+}
+
+/// Destroys a stack, with the hosts that were rented for it, and says so.
+///
+/// # Errors
+/// Somebody else changes it, or something of it does not go.
+pub(super) async fn destroy_one(world: &World, stack: &Stack, target: &cli::Target) -> Result<()> {
+    let _hold = super::lifecycle::hold(stack, target).await?;
+    let count = stack.record()?.machines.len();
+    // Machines on a rented host go with it.
+    super::rent::give_back_all(stack, world).await?;
+    let gone_with_hosts = count - stack.record()?.machines.len();
+    let machines = gone_with_hosts + stack::destroy(stack, &world.hosts).await?;
+    let machines = kmt_reporters::plural(machines as u64, "machine");
+    say(&format!("{:>12} stack `{}`: {machines}", "Destroyed", stack.name));
+    Ok(())
 }
 
 /// The stack of that name: of this repository, or the only one there is of that name.
@@ -158,11 +175,35 @@ fn confirmed(stacks: &[Stack], yes: bool) -> Result<bool> {
     super::lifecycle::confirmed(&format!("destroy {} and all machines in it?", names.join(", ")), yes)
 }
 
-/// Removes domains that carry our mark and belong to no stack of this home.
+/// Removes domains that carry our mark and belong to no stack of this home, here and on every host that is known.
 async fn gc(settings: &Settings, world: &World) -> Result<u8> {
     let stacks = Stack::all(&settings.home)?;
+    let mut removed = gc_on(settings, &stacks, world.hosts.here().as_ref()).await?;
+    let mut others: BTreeMap<String, RemoteHost> = BTreeMap::new();
+    for host in &settings.hosts.value {
+        others.insert(host.name.clone(), host.clone());
+    }
+    for stack in &stacks {
+        others.extend(stack.record()?.hosts);
+    }
+    for (name, host) in others {
+        match gc_on(settings, &stacks, world.hosts.of(&host)?.as_ref()).await {
+            Ok(count) => removed += count,
+            Err(failure) => say(&format!("{:>12} {name}: {}", "Skipped", failure.one_line())),
+        }
+    }
+    let host = world.hosts.here().facts().await?;
+    for template in warm::sweep(&settings.home, Some(&host), world.hosts.here().as_ref()).await? {
+        say(&format!("{:>12} template {template}: nothing starts from it any more", "Removed"));
+    }
+    say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));
+    super::rent::gc(settings, world).await?;
+    Ok(0)
+}
+
+async fn gc_on(settings: &Settings, stacks: &[Stack], hypervisor: &dyn Hypervisor) -> Result<usize> {
     let mut removed = 0;
-    for domain in world.hypervisor.owned().await? {
+    for domain in hypervisor.owned().await? {
         let owner = stacks.iter().find(|stack| stack.uuid == domain.stack);
         let known = match owner {
             Some(stack) => stack.record()?.machines.contains_key(&domain.machine),
@@ -170,7 +211,7 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
         };
         // Another home of this machine may own it: only domains of stacks that we know are certainly ours.
         if !known && owner.is_some() {
-            world.hypervisor.remove(&domain.name).await?;
+            hypervisor.remove(&domain.name).await?;
             say(&format!("{:>12} {}", "Removed", domain.name));
             removed += 1;
         } else if owner.is_none() && !domain.stack.is_nil() {
@@ -182,19 +223,14 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
             ));
         }
     }
-    let host = world.hypervisor.facts().await?;
-    for template in warm::sweep(&settings.home, Some(&host), world.hypervisor.as_ref()).await? {
-        say(&format!("{:>12} template {template}: nothing starts from it any more", "Removed"));
-    }
-    for network in world.hypervisor.owned_networks().await? {
+    for network in hypervisor.owned_networks().await? {
         let owner = stacks.iter().find(|stack| stack.uuid == network.stack);
         if let Some(stack) = owner
             && stack.record()?.subnet.is_none()
         {
-            world.hypervisor.remove_network(&network.name).await?;
+            hypervisor.remove_network(&network.name).await?;
             say(&format!("{:>12} network {}", "Removed", network.name));
         }
     }
-    say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));
-    Ok(0)
+    Ok(removed)
 }

@@ -283,6 +283,14 @@ fn go(facts: &Facts) -> Verdict {
 }
 
 fn cloud(facts: &Facts) -> Verdict {
+    match &facts.rentable {
+        Some(Ok(what)) => return fine("cloud", what.as_str()),
+        Some(Err(failure)) => {
+            let mend = failure.hints.first().map_or("kmt-run config show", String::as_str);
+            return wrong("cloud", Failure { hints: Vec::new(), ..failure.clone() }.one_line(), mend);
+        }
+        None => {}
+    }
     match facts.host.cloud.first() {
         Some(place) => fine("cloud", format!("credentials of AWS by {place}, not tried")),
         None => {

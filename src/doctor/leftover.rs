@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Result};
+use crate::external::hypervisor::OwnedDomain;
 use crate::external::hypervisor::network::OwnedNetwork;
-use crate::external::hypervisor::{Hypervisor, OwnedDomain};
+use crate::hosts::Hosts;
 use crate::settings::Home;
 use crate::stack::{Progress, Stack, StackRecord};
 
@@ -168,11 +169,11 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// The hypervisor or the file system refused.
-pub async fn remove(leftover: &Leftover, home: &Home, hypervisor: &dyn Hypervisor) -> Result<()> {
+pub async fn remove(leftover: &Leftover, home: &Home, hosts: &Hosts) -> Result<()> {
     match leftover {
-        Leftover::Domain { domain } => Ok(hypervisor.remove(domain).await?),
-        Leftover::Network { network } => Ok(hypervisor.remove_network(network).await?),
-        Leftover::HalfMade { .. } => crate::stack::sweep(home, hypervisor).await.map(drop),
+        Leftover::Domain { domain } => Ok(hosts.here().remove(domain).await?),
+        Leftover::Network { network } => Ok(hosts.here().remove_network(network).await?),
+        Leftover::HalfMade { .. } => crate::stack::sweep(home, hosts).await.map(drop),
         Leftover::Files { folder } | Leftover::Sockets { folder } => match std::fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::file("remove", folder, &error))

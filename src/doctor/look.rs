@@ -7,7 +7,7 @@ use super::leftover::{self, Leftover};
 use super::{Facts, Remedy, checks};
 use crate::error::{Failure, Kind, Result};
 use crate::external::host::Host;
-use crate::external::hypervisor::Hypervisor;
+use crate::hosts::Hosts;
 use crate::image::{Hashing, ImageStore};
 use crate::settings::Settings;
 use crate::settings::user::SshKey;
@@ -17,12 +17,14 @@ use crate::stack::Stack;
 pub struct Doors<'a> {
     /// This machine.
     pub host: &'a dyn Host,
-    /// The hypervisor.
-    pub hypervisor: &'a dyn Hypervisor,
+    /// The hypervisors.
+    pub hosts: &'a Hosts,
     /// Images.
     pub images: &'a ImageStore,
     /// Where control sockets lie.
     pub sockets: &'a Path,
+    /// What the cloud says, where it is configured.
+    pub rentable: Option<Result<String>>,
 }
 
 /// Looks at everything. Images that changed are hashed, or all of them: seconds.
@@ -35,20 +37,20 @@ pub async fn look(settings: &Settings, doors: &Doors<'_>, hashing: Hashing) -> R
     let host = doors.host.look(&settings.home.root.value, &programs).await;
     // libvirt is not asked where its daemons do not listen: it would wait for them.
     let hypervisor = if host.deaf.is_empty() {
-        doors.hypervisor.facts().await.map_err(Failure::from)
+        doors.hosts.here().facts().await.map_err(Failure::from)
     } else {
         Err(Failure::new(Kind::Infrastructure, "libvirt cannot answer while its daemons do not run"))
     };
     let domains = match &hypervisor {
-        Ok(_) => doors.hypervisor.owned().await.ok(),
+        Ok(_) => doors.hosts.here().owned().await.ok(),
         Err(_) => None,
     };
     let networks = match &hypervisor {
-        Ok(_) => doors.hypervisor.networks().await.ok(),
+        Ok(_) => doors.hosts.here().networks().await.ok(),
         Err(_) => None,
     };
     let lans = match &hypervisor {
-        Ok(_) => doors.hypervisor.owned_networks().await.unwrap_or_default(),
+        Ok(_) => doors.hosts.here().owned_networks().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     };
     let mut leftovers: Vec<Leftover> = leftover::find(&settings.home, domains.as_deref(), doors.sockets)?;
@@ -62,6 +64,7 @@ pub async fn look(settings: &Settings, doors: &Doors<'_>, hashing: Hashing) -> R
         images: images(doors.images, hashing).await?,
         keys: keys(settings)?,
         user_key: settings.ssh_key.as_ref().map(|key| user_key(&key.value)),
+        rentable: doors.rentable.clone(),
         leftovers,
     })
 }
@@ -108,7 +111,7 @@ pub async fn mend(remedy: &Remedy, settings: &Settings, doors: &Doors<'_>) -> Re
     match remedy {
         Remedy::StartDaemons => Ok(doors.host.start_daemons().await?),
         Remedy::OpenKvm => Ok(doors.host.open_kvm().await?),
-        Remedy::Remove(leftover) => leftover::remove(leftover, &settings.home, doors.hypervisor).await,
+        Remedy::Remove(leftover) => leftover::remove(leftover, &settings.home, doors.hosts).await,
         Remedy::CloseKey(key) => {
             let closed = std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600));
             closed.map_err(|error| Failure::file("close", key, &error))

@@ -84,6 +84,8 @@ pub struct Facts {
     pub keys: Vec<(PathBuf, Option<u32>)>,
     /// The user's key, where one is chosen, and whether it is there.
     pub user_key: Option<(String, bool)>,
+    /// Whether a host could be rented: which ones where, or why not; `None` where nobody wants to.
+    pub rentable: Option<Result<String, Failure>>,
     /// What nobody owns.
     pub leftovers: Vec<Leftover>,
 }

@@ -5,11 +5,14 @@
 
 pub mod builder;
 pub mod ci;
+pub mod cloud;
 pub mod debian;
 pub mod host;
 pub mod hypervisor;
 pub mod process;
+pub mod remote;
 pub mod scripted;
+pub mod store;
 pub mod transport;
 
 use std::fmt;

@@ -11,6 +11,15 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufRead
 
 use super::{Class, Error, Result};
 
+/// A word that a shell reads as it is.
+pub fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// A child process to be: program, arguments, environment, folder, standard input.
 #[derive(Debug, Clone)]
 pub struct Child {

@@ -227,7 +227,8 @@ async fn store(images: &Path, site: &Site<'_>, made: Made) -> Result<Manifest, I
     .await
 }
 
-fn room(images: &Path, needed: u64) -> Result<(), ImageError> {
+/// Whether there is room for so many bytes.
+pub(super) fn room(images: &Path, needed: u64) -> Result<(), ImageError> {
     let found =
         rustix::fs::statvfs(images).map_err(|error| ImageError::io("measure", images)(error.into()))?;
     let free = found.f_bavail * found.f_frsize;

@@ -34,6 +34,31 @@ pub enum ImageError {
         /// What is missing or strange.
         detail: String,
     },
+    /// A published file could not be fetched.
+    Fetch {
+        /// The image.
+        image: String,
+        /// The server's refusal.
+        source: Box<external::Error>,
+    },
+    /// What was fetched is not what its sum says.
+    Checksum {
+        /// Where it lies.
+        url: String,
+        /// The sha256 that its sum says.
+        wanted: String,
+        /// The sha256 of what came.
+        got: String,
+        /// Bytes that came.
+        bytes: u64,
+    },
+    /// What is published is not an image, or not this one.
+    Published {
+        /// The image.
+        image: String,
+        /// What it is.
+        detail: String,
+    },
     /// Too little room.
     DiskFull {
         /// Where.
@@ -61,12 +86,19 @@ pub enum ImageError {
     },
 }
 
+/// What whoever updates wants to know.
+const OLD_STAYS: &str = "images that were in use stay in use; the same command goes on where it stopped";
+
 impl ImageError {
     /// What may help, one command or action a line.
     pub fn hints(&self) -> Vec<String> {
         match self {
             ImageError::Unavailable { hint, .. } => hint.iter().cloned().collect(),
             ImageError::Build { source, .. } => source.hint.iter().cloned().collect(),
+            ImageError::Fetch { source, .. } => {
+                source.hint.iter().cloned().chain([OLD_STAYS.to_owned()]).collect()
+            }
+            ImageError::Checksum { .. } | ImageError::Published { .. } => vec![OLD_STAYS.to_owned()],
             ImageError::Content { .. } => vec!["see the entry in `matrices/catalog/`".into()],
             ImageError::DiskFull { .. } => vec!["make room, or set KMT_HOME to a disk that has".into()],
             ImageError::Corrupt { .. } => vec!["build it again: `kmt-run images build --force`".into()],
@@ -95,6 +127,12 @@ impl fmt::Display for ImageError {
             ImageError::Content { part, detail } => {
                 write!(f, "cannot make `{part}` of these packages: {detail}")
             }
+            ImageError::Fetch { image, .. } => write!(f, "image `{image}` could not be fetched"),
+            ImageError::Checksum { url, wanted, got, bytes } => {
+                let (got, wanted) = (&got[..12], &wanted[..12]);
+                write!(f, "the {bytes} bytes of `{url}` have sha256 {got}…, its sum says {wanted}…")
+            }
+            ImageError::Published { image, detail } => write!(f, "image `{image}` cannot be used: {detail}"),
             ImageError::DiskFull { folder, needed, free } => {
                 let (needed, free) = (needed >> 20, free >> 20);
                 write!(f, "`{}` has {free} MiB free, an image needs {needed} MiB", folder.display())
@@ -110,7 +148,7 @@ impl fmt::Display for ImageError {
 impl std::error::Error for ImageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ImageError::Build { source, .. } => Some(&**source),
+            ImageError::Build { source, .. } | ImageError::Fetch { source, .. } => Some(&**source),
             ImageError::Io { source, .. } => Some(source),
             _ => None,
         }

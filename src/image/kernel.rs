@@ -7,7 +7,8 @@ use super::build::{Made, Site};
 use super::cpio::{Archive, Entry};
 use super::error::ImageError;
 use super::modules::{ModuleIndex, name};
-use super::{recipe, rootfs, vmlinux};
+use super::request::KernelFrom;
+use super::{given, recipe, rootfs, vmlinux};
 use crate::external::debian::Compression;
 
 /// Modules without which no disk and no network comes up, unless they are built in.
@@ -16,10 +17,18 @@ const NEEDED: [&str; 3] = ["virtio_blk", "virtio_net", "ext4"];
 /// Unpacks the kernel's package and busybox, and makes the three files of them.
 pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
     let (kernel, busybox) = (site.work.join("tree"), site.work.join("busybox"));
-    site.step("download the kernel");
-    let wanted = site.part.source.kernel.get(&site.part.arch).cloned().unwrap_or_default();
-    let unpacked = site.tools.unpack(site.suite(), &wanted, &kernel).await;
-    let mut packages = unpacked.map_err(site.failed("download the kernel"))?;
+    let mut packages = match &site.part.kernel {
+        Some(from @ (KernelFrom::Given(_) | KernelFrom::Package { .. })) => {
+            site.step("unpack the kernel");
+            given::unpack(site, from, &kernel).await?
+        }
+        _ => {
+            site.step("download the kernel");
+            let wanted = site.part.source.kernel.get(&site.part.arch).cloned().unwrap_or_default();
+            let unpacked = site.tools.unpack(site.suite(), &wanted, &kernel).await;
+            unpacked.map_err(site.failed("download the kernel"))?
+        }
+    };
     let unpacked = site.tools.unpack(site.suite(), recipe::BUSYBOX, &busybox).await;
     packages.extend(unpacked.map_err(site.failed("download busybox"))?);
 
@@ -42,7 +51,7 @@ pub(super) async fn make(site: &Site<'_>) -> Result<Made, ImageError> {
 }
 
 /// The one folder of `lib/modules`; where the package has `usr/lib` alone, `lib` is made to lead there.
-fn release(site: &Site<'_>, kernel: &Path) -> Result<String, ImageError> {
+pub(super) fn release(site: &Site<'_>, kernel: &Path) -> Result<String, ImageError> {
     let strange =
         |detail: &str| ImageError::Content { part: site.part.name.clone(), detail: detail.to_owned() };
     let lib = kernel.join("lib");

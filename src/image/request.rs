@@ -4,8 +4,9 @@ use kmt_reporters::event::Arch;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::published::Published;
 use super::recipe;
-use crate::matrix::catalogue::{CustomKernel, DebianSource, Platform, Source};
+use crate::matrix::catalogue::{CustomKernel, DebianSource, GivenKernel, KernelPackage, Platform, Source};
 
 /// An image somebody wants: a userland, a kernel, an architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,14 +21,25 @@ pub struct ImageRequest {
 /// Where it could come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
-    /// Built here.
-    Debian { rootfs: Box<DebianSource>, kernel: Box<DebianSource> },
-    /// Published somewhere.
-    Published(String),
-    /// The catalogue knows the name, and no place.
-    Nowhere,
+    /// Its root filesystem is built here, and its kernel made or taken.
+    Parts { rootfs: Box<DebianSource>, kernel: Box<KernelFrom> },
+    /// Published as the disk of a whole machine.
+    Disk(Box<Published>),
+    /// Why it is not to be had.
+    Nowhere(String),
     /// The catalogue does not have it for this architecture.
     OtherArch,
+}
+
+/// Where a kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KernelFrom {
+    /// A package of a suite.
+    Suite(DebianSource),
+    /// A package, a tree or an archive that somebody has.
+    Given(GivenKernel),
+    /// An archive within a published one.
+    Package { archive: Published, member: String },
 }
 
 impl ImageRequest {
@@ -35,13 +47,14 @@ impl ImageRequest {
     pub fn platform(platform: &Platform, arch: Arch) -> ImageRequest {
         let origin = platform.variants.get(&arch).map_or(Origin::OtherArch, |variant| {
             let built = variant.sources.iter().find_map(Source::debian);
-            built.map_or_else(
-                || fetched(&variant.sources),
-                |source| {
-                    let source = Box::new(source.clone());
-                    Origin::Debian { rootfs: source.clone(), kernel: source }
+            match (built, Published::of(platform, arch)) {
+                (Some(source), _) => Origin::Parts {
+                    rootfs: Box::new(source.clone()),
+                    kernel: Box::new(KernelFrom::Suite(source.clone())),
                 },
-            )
+                (None, Some(disk)) => Origin::Disk(Box::new(disk)),
+                (None, None) => Origin::Nowhere("the catalogue knows no place to get it from".to_owned()),
+            }
         });
         ImageRequest {
             name: platform.id.clone(),
@@ -57,12 +70,17 @@ impl ImageRequest {
         let variants = (platform.variants.get(&arch), kernel.variants.get(&arch));
         let origin = if let (Some(userland), Some(sources)) = variants {
             let rootfs = userland.sources.iter().find_map(Source::debian);
-            match (rootfs, sources.iter().find_map(Source::debian)) {
+            match (rootfs, sources.iter().find_map(|source| kernel_from(source, arch))) {
                 (Some(rootfs), Some(kernel)) => {
-                    Origin::Debian { rootfs: Box::new(rootfs.clone()), kernel: Box::new(kernel.clone()) }
+                    Origin::Parts { rootfs: Box::new(rootfs.clone()), kernel: Box::new(kernel) }
                 }
-                (_, None) => fetched(sources),
-                (None, _) => fetched(&userland.sources),
+                (_, None) => {
+                    Origin::Nowhere("the catalogue knows no place to get this kernel from".to_owned())
+                }
+                (None, _) => Origin::Nowhere(format!(
+                    "its userland `{}` is published as a whole disk, with its own kernel only",
+                    platform.id
+                )),
             }
         } else {
             Origin::OtherArch
@@ -86,12 +104,33 @@ impl ImageRequest {
         &self.name
     }
 
-    /// Where it is published, for one that is fetched and not built.
-    pub fn published(&self) -> Option<&str> {
+    /// What is published of it, where it is fetched as a whole and not built.
+    pub fn published(&self) -> Option<&Published> {
         match &self.origin {
-            Origin::Published(url) => Some(url),
-            Origin::Debian { .. } | Origin::Nowhere | Origin::OtherArch => None,
+            Origin::Disk(disk) => Some(disk),
+            Origin::Parts { .. } | Origin::Nowhere(_) | Origin::OtherArch => None,
         }
+    }
+
+    /// The published archive that its kernel is in.
+    pub(super) fn archive(&self) -> Option<&Published> {
+        match &self.origin {
+            Origin::Parts { kernel, .. } => match &**kernel {
+                KernelFrom::Package { archive, .. } => Some(archive),
+                KernelFrom::Suite(_) | KernelFrom::Given(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What is fetched for it when it is needed, or again by an update.
+    pub fn fetched(&self) -> Option<&Published> {
+        self.published().or_else(|| self.archive())
+    }
+
+    /// The names under which its parts are recorded.
+    pub fn slugs(&self) -> Vec<String> {
+        self.parts().map(|parts| parts.iter().map(Part::slug).collect()).unwrap_or_default()
     }
 
     /// What is to be built for it.
@@ -100,22 +139,27 @@ impl ImageRequest {
     /// Why it cannot be built here.
     pub(super) fn parts(&self) -> Result<[Part; 2], String> {
         match &self.origin {
-            Origin::Debian { rootfs, kernel } => Ok([
+            Origin::Parts { rootfs, kernel } => Ok([
                 Part::rootfs(&self.userland, rootfs, self.arch),
-                Part::kernel(&self.name, &self.kernel_version, kernel, self.arch),
+                Part::kernel(&self.name, &self.kernel_version, kernel, rootfs, self.arch)?,
             ]),
-            Origin::Published(url) => {
-                Err(format!("it is published at {url}, and this version does not fetch images yet"))
-            }
-            Origin::Nowhere => Err("the catalogue knows no place to get it from".to_owned()),
+            Origin::Disk(disk) => Err(format!("it is published at {}, and not built", disk.url)),
+            Origin::Nowhere(why) => Err(why.clone()),
             Origin::OtherArch => Err(format!("the catalogue does not have it for {}", self.arch)),
         }
     }
 }
 
-fn fetched(sources: &[Source]) -> Origin {
-    let url = sources.iter().find_map(Source::url);
-    url.map_or(Origin::Nowhere, |url| Origin::Published(url.to_owned()))
+fn kernel_from(source: &Source, arch: Arch) -> Option<KernelFrom> {
+    match source {
+        Source::Debian(suite) => Some(KernelFrom::Suite(suite.clone())),
+        Source::Given(given) => Some(KernelFrom::Given(given.clone())),
+        Source::Package(package @ KernelPackage { member, .. }) => {
+            let archive = Published::archive(package, arch);
+            Some(KernelFrom::Package { archive, member: member.clone() })
+        }
+        Source::Published(_) => None,
+    }
 }
 
 impl std::fmt::Display for ImageRequest {
@@ -150,7 +194,12 @@ pub(super) struct Part {
     pub(super) kind: Kind,
     pub(super) name: String,
     pub(super) arch: Arch,
+    /// Packages of a root filesystem or of a kernel; of other kernels, the suite that busybox comes from.
     pub(super) source: DebianSource,
+    /// Where a kernel comes from.
+    pub(super) kernel: Option<KernelFrom>,
+    /// The published archive on this machine, once it is fetched.
+    pub(super) archive: Option<std::path::PathBuf>,
     pub(super) inputs: serde_json::Value,
     pub(super) key: String,
 }
@@ -174,19 +223,34 @@ impl Part {
         Part::new(Kind::Rootfs, format!("{name}-{arch}"), source, arch, inputs)
     }
 
-    fn kernel(name: &str, version: &str, source: &DebianSource, arch: Arch) -> Part {
-        let inputs = serde_json::json!({
+    fn kernel(
+        name: &str,
+        version: &str,
+        from: &KernelFrom,
+        userland: &DebianSource,
+        arch: Arch,
+    ) -> Result<Part, String> {
+        let source = if let KernelFrom::Suite(source) = from { source } else { userland };
+        let mut inputs = serde_json::json!({
             "recipe": recipe::VERSION, "kind": "kernel", "arch": arch, "suite": source.suite,
             "archives": source.archives, "version": version, "package": source.kernel.get(&arch),
             "busybox": recipe::BUSYBOX, "modules": recipe::INITRD_MODULES, "epoch": recipe::EPOCH,
             "init": digest([recipe::INIT, recipe::DHCP].concat()),
         });
-        Part::new(Kind::Kernel, format!("{name}-{arch}"), source, arch, inputs)
+        match from {
+            KernelFrom::Suite(_) => {}
+            KernelFrom::Given(given) => inputs["package"] = super::given::stamp(given, arch)?,
+            KernelFrom::Package { archive, member } => {
+                inputs["package"] = serde_json::json!({ "archive": archive.url, "member": member });
+            }
+        }
+        let part = Part::new(Kind::Kernel, format!("{name}-{arch}"), source, arch, inputs);
+        Ok(Part { kernel: Some(from.clone()), ..part })
     }
 
     fn new(kind: Kind, name: String, source: &DebianSource, arch: Arch, inputs: serde_json::Value) -> Part {
         let key = digest(inputs.to_string());
-        Part { kind, name, arch, source: source.clone(), inputs, key }
+        Part { kind, name, arch, source: source.clone(), kernel: None, archive: None, inputs, key }
     }
 
     /// The name of its manifest, lock and work folder.
@@ -234,14 +298,21 @@ mod tests {
         assert!(why("resolute", Arch::X86_64).contains("no place"));
         let place = |name: &str, arch| {
             let request = ImageRequest::platform(catalogue.platform(name).unwrap(), arch);
-            request.published().map(str::to_owned)
+            request.published().map(|published| published.url.clone())
         };
         assert!(place("jammy", Arch::X86_64).unwrap().ends_with("ubuntu-22.04-x86_64.qcow2.xz"));
         assert_eq!([place("resolute", Arch::X86_64), place("stretch", Arch::Arm64)], [None, None]);
         assert_eq!(place("bookworm", Arch::X86_64), None);
-        let (old, buster) = (catalogue.custom("4.14").unwrap(), catalogue.platform("debian_10").unwrap());
-        let old = ImageRequest::custom(old, buster, Arch::X86_64).parts().unwrap_err();
-        assert!(old.contains("kernel-packages-x86_64.tar"), "{old}");
+        let custom = |version: &str, userland: &str| {
+            let (kernel, userland) =
+                (catalogue.custom(version).unwrap(), catalogue.platform(userland).unwrap());
+            ImageRequest::custom(kernel, userland, Arch::X86_64)
+        };
+        let old = custom("4.14", "debian_10").parts().unwrap_err();
+        assert!(old.contains("`debian_10` is published as a whole disk"), "{old}");
+        let packed = custom("5.4", "debian_11");
+        assert!(packed.fetched().unwrap().url.ends_with("kernel-packages-x86_64.tar"));
+        assert_ne!(packed.parts().unwrap()[1].key, custom("5.5", "debian_11").parts().unwrap()[1].key);
     }
 
     #[test]

@@ -56,6 +56,9 @@ impl<'a> SharedImages<'a> {
 /// What getting an image tells, as a fact.
 fn fact(name: &str, progress: &ImageProgress) -> Event {
     match progress {
+        ImageProgress::Fetching { done, total, .. } => {
+            Event::Progress { subject: format!("image {name}"), done: *done, total: *total }
+        }
         ImageProgress::Warned { .. } => Event::Warning { subject: name.to_owned(), message: progress.line() },
         _ => Event::Progress { subject: format!("image {}", progress.line()), done: 0, total: None },
     }

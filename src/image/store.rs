@@ -10,8 +10,10 @@ use super::build::{self, Tell, blocking};
 use super::error::ImageError;
 use super::manifest::{FileRecord, Manifest};
 use super::objects::Objects;
+use super::published::{Entry, Published};
 use super::request::{ImageRequest, Part};
 use crate::external::debian::DebianTools;
+use crate::external::store::Store;
 
 /// Images on this machine, and how to get more.
 #[derive(Clone)]
@@ -19,6 +21,7 @@ pub struct ImageStore {
     images: PathBuf,
     cache: PathBuf,
     tools: Arc<dyn DebianTools>,
+    published: Arc<dyn Store>,
 }
 
 /// Whether an image can be had.
@@ -28,6 +31,8 @@ pub enum Availability {
     Present,
     /// It can be built here.
     Buildable,
+    /// It is published, and fetched when it is needed.
+    Fetchable,
     /// It cannot be had: why, and what helps.
     Unavailable {
         /// Why.
@@ -73,6 +78,15 @@ pub enum ImageProgress {
         /// The line.
         line: String,
     },
+    /// A published file is on its way.
+    Fetching {
+        /// The image.
+        part: String,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes of all of it, where the server says so.
+        total: Option<u64>,
+    },
     /// Something the user should know, and the work goes on.
     Warned {
         /// The artefact.
@@ -95,6 +109,10 @@ impl ImageProgress {
             ImageProgress::Started { part } => format!("{part}: building"),
             ImageProgress::Step { part, step } => format!("{part}: {step}"),
             ImageProgress::Said { part, line } => format!("{part}: {line}"),
+            ImageProgress::Fetching { part, done, total } => match total {
+                Some(total) => format!("{part}: fetched {} of {} MiB", done >> 20, total >> 20),
+                None => format!("{part}: fetched {} MiB", done >> 20),
+            },
             ImageProgress::Warned { part, text } => format!("{part}: {text}"),
             ImageProgress::Finished { part } => format!("{part}: built"),
         }
@@ -108,14 +126,12 @@ pub struct LocalImage {
     pub name: String,
     /// Its architecture.
     pub arch: Arch,
-    /// The root filesystem: a raw ext4 without a partition table; the first disk.
+    /// The first disk: a root filesystem as a raw ext4 without a partition table, or the disk of a whole machine.
     pub rootfs: PathBuf,
     /// SHA-256 of the root filesystem.
     pub rootfs_digest: String,
-    /// The kernel, as QEMU boots it.
-    pub kernel: PathBuf,
-    /// The initrd; a machine's identity (`identity_cpio`) is appended to a copy of it.
-    pub initrd: PathBuf,
+    /// What QEMU boots; none where the disk boots by itself.
+    pub direct: Option<DirectBoot>,
     /// `/lib/modules/<release>` as a raw ext4; the second disk, read-only.
     pub modules: Option<PathBuf>,
     /// What `uname -r` says.
@@ -124,18 +140,31 @@ pub struct LocalImage {
     pub cmdline: Vec<String>,
 }
 
+/// A kernel that is booted without the help of its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectBoot {
+    /// The kernel, as QEMU boots it.
+    pub kernel: PathBuf,
+    /// The initrd; a machine's identity (`identity_cpio`) is appended to a copy of it.
+    pub initrd: PathBuf,
+}
+
 impl ImageStore {
-    /// A store in `images`; downloads lie in `cache`.
+    /// A store in `images`; downloads lie in `cache`; what is published comes from `published`.
     pub fn new(
         images: impl Into<PathBuf>,
         cache: impl Into<PathBuf>,
         tools: Arc<dyn DebianTools>,
+        published: Arc<dyn Store>,
     ) -> ImageStore {
-        ImageStore { images: images.into(), cache: cache.into(), tools }
+        ImageStore { images: images.into(), cache: cache.into(), tools, published }
     }
 
     /// Whether an image is there or can be built. Looks at names and sizes; `ensure` looks at content.
     pub fn available(&self, request: &ImageRequest) -> Availability {
+        if let Some(published) = request.published() {
+            return if self.has(published) { Availability::Present } else { Availability::Fetchable };
+        }
         let parts = match request.parts() {
             Ok(parts) => parts,
             Err(why) => return Availability::Unavailable { why, hint: None },
@@ -149,12 +178,20 @@ impl ImageStore {
             return Availability::Present;
         }
         match self.tools.ready(request.arch()) {
+            Ok(()) if request.archive().is_some_and(|archive| !self.has(archive)) => Availability::Fetchable,
             Ok(()) => Availability::Buildable,
             Err(error) => Availability::Unavailable { why: error.to_string(), hint: error.hint },
         }
     }
 
-    /// The image, verified; built first where it is missing or damaged.
+    /// Whether a published file is in use here. Looks at its size alone.
+    fn has(&self, published: &Published) -> bool {
+        let generation = self.generation().ok().flatten();
+        let entry = generation.as_ref().and_then(|generation| generation.images.get(&published.name));
+        entry.is_some_and(|entry| Objects::new(&self.images).looks_right(&entry.file))
+    }
+
+    /// The image, verified; built or fetched first where it is missing or damaged.
     pub async fn ensure(&self, request: &ImageRequest, progress: Tell<'_>) -> Result<LocalImage, ImageError> {
         self.get(request, Wish::Have, progress).await
     }
@@ -174,10 +211,23 @@ impl ImageStore {
         wish: Wish,
         tell: Tell<'_>,
     ) -> Result<LocalImage, ImageError> {
+        if let Some(published) = request.published() {
+            if wish == Wish::Again {
+                self.update(std::slice::from_ref(published), tell).await?;
+            }
+            let entry = self.published(published, tell).await?;
+            return Ok(self.disk(request, &entry));
+        }
         let unavailable = |why| ImageError::Unavailable { image: request.to_string(), why, hint: None };
-        let [rootfs, kernel] = request.parts().map_err(unavailable)?;
+        let [rootfs, mut kernel] = request.parts().map_err(unavailable)?;
         for folder in [&self.images, &self.cache] {
             fs::create_dir_all(folder).map_err(ImageError::io("make", folder))?;
+        }
+        if let Some(archive) = request.archive()
+            && (wish == Wish::Again || self.sound(&kernel, &|_| ()).await.is_none())
+        {
+            let entry = self.published(archive, tell).await?;
+            kernel.archive = Some(Objects::new(&self.images).path(&entry.file));
         }
         let both = tokio::try_join!(
             self.artefact(request, &rootfs, wish, tell),
@@ -232,6 +282,20 @@ impl ImageStore {
         })
     }
 
+    /// A published disk as an image.
+    fn disk(&self, request: &ImageRequest, entry: &Entry) -> LocalImage {
+        LocalImage {
+            name: request.to_string(),
+            arch: request.arch(),
+            rootfs: Objects::new(&self.images).path(&entry.file),
+            rootfs_digest: entry.file.sha256.clone(),
+            direct: None,
+            modules: None,
+            kernel_release: entry.facts.kernel().unwrap_or_default().to_owned(),
+            cmdline: Vec::new(),
+        }
+    }
+
     fn image(
         &self,
         request: &ImageRequest,
@@ -251,8 +315,10 @@ impl ImageStore {
             arch: request.arch(),
             rootfs: objects.path(&root),
             rootfs_digest: root.sha256,
-            kernel: objects.path(&file(kernel, "vmlinuz")?),
-            initrd: objects.path(&file(kernel, "initrd")?),
+            direct: Some(DirectBoot {
+                kernel: objects.path(&file(kernel, "vmlinuz")?),
+                initrd: objects.path(&file(kernel, "initrd")?),
+            }),
             modules: kernel.files.get("modules").map(|record| objects.path(record)),
             kernel_release: kernel.kernel_release.clone().unwrap_or_default(),
             cmdline: cmdline(request.arch()),
@@ -289,6 +355,16 @@ impl ImageStore {
     /// Removes what interrupted builds left.
     pub async fn sweep(&self) -> Result<(), ImageError> {
         build::sweep(&self.images, &*self.tools).await
+    }
+
+    /// Where downloads lie.
+    pub(super) fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Where published files come from.
+    pub fn published_files(&self) -> &dyn Store {
+        &*self.published
     }
 
     /// Where the images lie.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::external::Class;
 use crate::external::debian::{FakeDebian, Trouble};
+use crate::external::store::fake::FakeStore;
 use crate::image::objects::tests::Folder;
 use crate::matrix::catalogue::Catalogue;
 
@@ -20,7 +21,12 @@ struct World {
 impl World {
     fn new() -> World {
         let (folder, tools) = (Folder::new(), Arc::new(FakeDebian::new()));
-        let store = ImageStore::new(folder.0.join("images"), folder.0.join("cache"), tools.clone());
+        let store = ImageStore::new(
+            folder.0.join("images"),
+            folder.0.join("cache"),
+            tools.clone(),
+            Arc::new(FakeStore::default()),
+        );
         World { folder, tools, store, told: Arc::default() }
     }
 
@@ -67,7 +73,8 @@ async fn an_image_is_built_once_and_then_only_looked_at() {
     assert_eq!(world.store.available(&bookworm()), Availability::Buildable);
     let image = world.ensure(&bookworm()).await.unwrap();
     assert_eq!(image.kernel_release, "6.1.0-fake");
-    for file in [&image.rootfs, &image.kernel, &image.initrd, image.modules.as_ref().unwrap()] {
+    let direct = image.direct.clone().unwrap();
+    for file in [&image.rootfs, &direct.kernel, &direct.initrd, image.modules.as_ref().unwrap()] {
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o444);
     }
     assert!(image.rootfs.to_str().unwrap().contains(&image.rootfs_digest));
@@ -96,7 +103,7 @@ async fn a_custom_kernel_takes_the_root_filesystem_that_is_there() {
     let plain = world.ensure(&bookworm()).await.unwrap();
     let custom = world.ensure(&custom()).await.unwrap();
     assert_eq!(plain.rootfs, custom.rootfs);
-    assert_ne!(plain.kernel, custom.kernel);
+    assert_ne!(plain.direct, custom.direct);
     assert_eq!(world.tools.calls().iter().filter(|call| call.starts_with("bootstrap")).count(), 1);
 }
 

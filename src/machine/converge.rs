@@ -35,17 +35,22 @@ pub async fn converge(asked: &Asked<'_>, steps: &[Step], seen: &[Seen]) -> Resul
             Step::Remove(id) => match stack.lease(id)? {
                 Some(lease) => {
                     let up = seen.iter().find(|machine| machine.record.id == *id && machine.is_up());
-                    remove_machine(stack, id, asked.supply.world.hypervisor.as_ref(), lease).await?;
-                    if let Some(machine) = up {
-                        asked.supply.capacity.removed(machine.record.memory_mib);
+                    remove_machine(stack, id, &asked.supply.world.hosts, lease).await?;
+                    if let Some(machine) = up
+                        && let Ok(seat) = asked.supply.seats.of_machine(&machine.record)
+                    {
+                        seat.capacity.removed(machine.record.memory_mib);
                     }
                 }
                 None => asked.warn(id, "it is in use by another kmt-run; the next launch removes it"),
             },
             Step::Adopt(id) => {
                 // Nobody may evict it for another one any more.
-                if asked.supply.capacity.take_idle(id) {
-                    asked.supply.capacity.given_up();
+                let record = seen.iter().find(|machine| machine.record.id == *id).map(|seen| &seen.record);
+                if let Some(seat) = record.and_then(|record| asked.supply.seats.of_machine(record).ok())
+                    && seat.capacity.take_idle(id)
+                {
+                    seat.capacity.given_up();
                 }
                 stack.change(|record| {
                     record.machines.entry(id.clone()).and_modify(|m| m.owner = Owner::Configured);

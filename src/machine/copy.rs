@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::SyncIoBridge;
 
+pub use crate::external::process::shell_quoted;
 use crate::external::process::{Child, Output};
 use crate::external::{Class, Error, Result};
 
@@ -42,15 +43,6 @@ pub struct Copied {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-}
-
-/// A word that a shell reads as it is.
-pub fn shell_quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What is sent: files and folders with the names they get.

@@ -58,6 +58,11 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
+    /// How long a boot may take of which nothing is heard.
+    pub(super) fn whole(&self) -> Duration {
+        self.kernel + self.init + self.network + self.sshd
+    }
+
     /// How long the phase after `phase` may take to come.
     pub(super) fn after(&self, phase: BootPhase) -> Duration {
         match phase {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::error::{Failure, Result};
-use crate::image::{LocalImage, SSH_UNIT, identity_cpio};
+use crate::image::{SSH_UNIT, identity_cpio};
 use crate::stack::{Keys, MachineRecord};
 
 /// Where the unit of sshd is in a guest.
@@ -43,26 +43,26 @@ pub(super) fn usual_unit() -> IdentityFile {
     (UNIT, 0o644, SSH_UNIT.as_bytes().to_vec())
 }
 
-/// Writes a machine's initrd: the image's, followed by an archive of its identity.
+/// Writes a machine's initrd: that of its image, at `base`, followed by an archive of its identity.
 ///
 /// # Errors
 /// It cannot be written.
-pub(super) fn initrd(folder: &Path, image: &LocalImage, files: &[IdentityFile]) -> Result<PathBuf> {
+pub(super) fn initrd(folder: &Path, base: &Path, files: &[IdentityFile]) -> Result<PathBuf> {
     let files: Vec<(&str, u32, &[u8])> =
         files.iter().map(|(path, mode, content)| (*path, *mode, content.as_slice())).collect();
-    write(folder, image, &identity_cpio(&files))
+    write(folder, base, &identity_cpio(&files))
 }
 
 /// The initrd of a guest that waits until it is told who it is. Its machine id is nobody's.
 ///
 /// # Errors
 /// It cannot be written.
-pub(super) fn initrd_of_nobody(folder: &Path, image: &LocalImage, seed: &[u8]) -> Result<PathBuf> {
+pub(super) fn initrd_of_nobody(folder: &Path, base: &Path, seed: &[u8]) -> Result<PathBuf> {
     let id = format!("{}\n", Uuid::new_v4().simple());
     let (wait, seeds) = (format!("{WAITS}/wait"), format!("{WAITS}/seed"));
     write(
         folder,
-        image,
+        base,
         &identity_cpio(&[
             (UNIT, 0o644, unit_that_waits().as_bytes()),
             (&wait, 0o644, include_bytes!("warm/guest/wait.sh")),
@@ -86,13 +86,13 @@ pub(super) fn unit_that_waits() -> String {
         .collect()
 }
 
-fn write(folder: &Path, image: &LocalImage, archive: &[u8]) -> Result<PathBuf> {
+fn write(folder: &Path, base: &Path, archive: &[u8]) -> Result<PathBuf> {
     let path = folder.join("initrd");
     let _ = std::fs::remove_file(&path);
     let written = (|| {
         use std::os::unix::fs::OpenOptionsExt;
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let mut base = std::fs::read(&image.initrd)?;
+        let mut base = std::fs::read(base)?;
         base.resize(base.len().next_multiple_of(4), 0);
         file.write_all(&base)?;
         file.write_all(archive)

@@ -12,6 +12,8 @@ pub mod copy;
 mod deadlines;
 mod disks;
 mod identity;
+pub mod seats;
+mod seed;
 pub mod supply;
 mod wake;
 pub mod warm;
@@ -27,8 +29,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{
-    Disk, DiskFormat, DomainSpec, DomainState, GuestNetwork, HostFacts, Hypervisor,
+    DirectBoot, Disk, DiskFormat, DomainSpec, DomainState, GuestNetwork, HostFacts, Hypervisor,
 };
+use crate::external::remote::alias_of;
 use crate::external::transport::{Connection, Route, Transport};
 use crate::external::{self, Class};
 use crate::image::LocalImage;
@@ -123,11 +126,12 @@ impl From<external::Error> for BootFailure {
 /// Digest of everything a machine boots from: another digest means that a machine cannot be reused.
 pub fn made_of(image: &LocalImage, network: GuestNetwork, cell: &Cell) -> String {
     let (vcpu, memory_mib) = (cell.vcpu, cell.memory_mib);
+    let direct = image.direct.as_ref();
     let mut text = format!(
         "1\n{}\n{}\n{}\n{:?}\n{}\n{network:?} {vcpu} {memory_mib}",
         image.rootfs.display(),
-        image.kernel.display(),
-        image.initrd.display(),
+        direct.map(|direct| direct.kernel.display()).unwrap_or(Path::new("").display()),
+        direct.map(|direct| direct.initrd.display()).unwrap_or(Path::new("").display()),
         image.modules,
         image.cmdline.join(" "),
     );
@@ -142,11 +146,12 @@ impl Parts<'_> {
     pub fn route_of(stack: &Stack, record: &MachineRecord) -> Route {
         let (address, port) = record.ssh_at();
         Route {
-            alias: record.id.clone(),
+            alias: record.alias(),
             config: stack.ssh_config(),
             address: address.to_string(),
             port,
             sockets: stack.machine_sockets(&record.id),
+            behind: record.host.as_deref().map(alias_of),
         }
     }
 
@@ -188,6 +193,7 @@ impl Parts<'_> {
     ) -> std::result::Result<Guest, BootFailure> {
         let domain = self.stack.domain_name(&record.id);
         self.start(&domain).await?;
+        self.hypervisor.follow(&domain, &self.console(&record.id)).await?;
         self.reached(&record.id, BootPhase::Powered);
         let (phase, seen) = watch::channel(BootPhase::Powered);
         let connection = tokio::select! {
@@ -216,11 +222,19 @@ impl Parts<'_> {
     ) -> Result<(DomainSpec, Vec<IdentityFile>)> {
         let folder = self.stack.machine_folder(&record.id);
         crate::stack::create_private(&folder)?;
+        self.hypervisor.begin(&self.stack.domain_name(&record.id), &folder).await?;
         let login = Keys::login(&self.stack.folder, self.transport).await?;
         let host_key = Keys::at(&folder.join("hostkey"), self.transport).await?;
         let mut identity = identity::files(record, &login, &host_key)?;
         identity.extend(template.map(|_| identity::usual_unit()));
-        let initrd = identity::initrd(&folder, image, &identity)?;
+        let (direct, seed) = match &image.direct {
+            Some(boot) => {
+                let initrd = identity::initrd(&folder, &boot.initrd, &identity)?;
+                let (kernel, cmdline) = (boot.kernel.clone(), cmdline(image, record));
+                (Some(DirectBoot { kernel, initrd, cmdline }), None)
+            }
+            None => (None, Some(seed::write(&folder, record, &login, &host_key)?)),
+        };
         self.stack.change(|stack| {
             if let Some(machine) = stack.machines.get_mut(&record.id) {
                 machine.host_key = Some(host_key.public.clone());
@@ -236,6 +250,7 @@ impl Parts<'_> {
         let console = self.console(&record.id);
         std::fs::write(&console, b"").map_err(|error| Failure::file("write", &console, &error))?;
         let mut disks = vec![Disk { file: overlay, format: DiskFormat::Qcow2, serial: None }];
+        disks.extend(seed.map(|file| Disk { file, format: DiskFormat::Raw, serial: None }));
         let modules = image.modules.iter().cloned();
         disks.extend(modules.map(|file| Disk { file, format: DiskFormat::RawReadOnly, serial: None }));
         disks.extend(disks::make(self.stack, record, self.hypervisor).await?);
@@ -249,9 +264,7 @@ impl Parts<'_> {
             acceleration: self.host.acceleration_of(record.cell.arch),
             vcpu: self.host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
             memory_mib: record.memory_mib,
-            kernel: image.kernel.clone(),
-            initrd,
-            cmdline: cmdline(image, record),
+            direct,
             disks,
             console,
             ssh_port: record.port,
@@ -274,6 +287,8 @@ impl Parts<'_> {
     ) -> BootFailure {
         let (mut since, mut heard) = (Instant::now(), Instant::now());
         let mut last = BootPhase::Powered;
+        // A disk that boots by itself may never speak on this console.
+        let silent = seed::path(&self.stack.machine_folder(&record.id)).exists();
         for tick in 1u32.. {
             sleep(TICK).await;
             let lines = tap.lines();
@@ -297,8 +312,9 @@ impl Parts<'_> {
                 excerpt: tap.excerpt(),
                 idle: Some(heard.elapsed()),
             };
-            if since.elapsed() > self.deadlines.after(now) {
-                let seconds = self.deadlines.after(now).as_secs();
+            let limit = if silent { self.deadlines.whole() } else { self.deadlines.after(now) };
+            if since.elapsed() > limit {
+                let seconds = limit.as_secs();
                 return failed(format!("no progress for {seconds} s after phase `{}`", now.as_str()), tap);
             }
             if tick % STATE_EVERY == 0
@@ -393,6 +409,7 @@ impl Parts<'_> {
     pub async fn reuse(&self, record: &MachineRecord) -> Option<Guest> {
         let begun = Instant::now();
         let route = self.route(record);
+        self.hypervisor.follow(&self.stack.domain_name(&record.id), &self.console(&record.id)).await.ok()?;
         self.transport.greeting(&route).await.ok()?;
         let connection = timeout(self.deadlines.ready, self.transport.connect(&route)).await.ok()?.ok()?;
         let (guest, event) = self.ready(record, connection, begun).await.ok()?;

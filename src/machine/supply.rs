@@ -13,11 +13,12 @@ use kmt_reporters::event::{BootPhase, CellId, Event, EventSink};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::capacity::{Capacity, Room};
+use super::capacity::Room;
+use super::seats::{Seat, Seats};
 use super::warm::Templates;
 use super::{BootFailure, Guest, Parts};
 use crate::error::{Failure, Result};
-use crate::external::hypervisor::{DomainState, GuestNetwork, HostFacts};
+use crate::external::hypervisor::{DomainState, GuestNetwork};
 use crate::image::LocalImage;
 use crate::matrix::Cell;
 use crate::settings::Home;
@@ -93,7 +94,7 @@ enum Waking {
     Not,
 }
 
-/// Gives machines of one stack on one host.
+/// Gives machines of one stack, on this machine and on others.
 pub struct Supply<'a> {
     /// The doors.
     pub world: &'a World,
@@ -101,10 +102,8 @@ pub struct Supply<'a> {
     pub home: &'a Home,
     /// The stack whose machines these are.
     pub stack: &'a Stack,
-    /// The host.
-    pub host: &'a HostFacts,
-    /// Room on it.
-    pub capacity: Capacity,
+    /// The hosts.
+    pub seats: Seats,
     /// What machines start from where they need not boot.
     pub templates: Templates,
     /// What the guests' network reaches.
@@ -131,23 +130,24 @@ impl Supply<'_> {
     /// The stack cannot be read or written, or a machine that is in the way cannot be removed.
     pub async fn machine(&self, cell: &Cell, image: &LocalImage, turn: u32) -> Result<Option<Held>> {
         let made_of = super::made_of(image, self.network, cell);
-        let mut known: Vec<_> =
-            self.stack.record()?.machines.into_values().filter(|m| m.cell == cell.id).collect();
+        let seat = self.seats.of_cell(&cell.id)?;
+        let mut known: Vec<_> = self.stack.record()?.machines.into_values().collect();
+        known.retain(|machine| machine.cell == cell.id && machine.host.as_deref() == seat.name());
         known.sort_by_key(|machine| machine.owner != Owner::Configured);
         for record in known {
             let Some(lease) = self.stack.lease(&record.id)? else { continue };
-            match self.take(record, lease, &made_of).await? {
+            match self.take(seat, record, lease, &made_of).await? {
                 Taken::Held(held) => return Ok(Some(held)),
                 Taken::Nothing => return Ok(None),
                 Taken::Another => {}
             }
         }
-        if !self.granted(&cell.id, cell.memory_mib, turn).await {
+        if !self.granted(seat, &cell.id, cell.memory_mib, turn).await {
             return Ok(None);
         }
-        let made = self.raise_network_and_make(cell, image, &made_of).await;
+        let made = self.raise_network_and_make(seat, cell, image, &made_of).await;
         if made.is_err() {
-            self.capacity.given_up();
+            seat.capacity.given_up();
         }
         made
     }
@@ -159,7 +159,8 @@ impl Supply<'_> {
     /// The stack cannot be read or written.
     pub async fn wake(&self, record: MachineRecord, lease: Lease) -> Result<Option<Held>> {
         let (cell, id, begun) = (record.cell.clone(), record.id.clone(), Instant::now());
-        match self.try_to_wake(record, lease).await? {
+        let seat = self.seats.of_machine(&record)?;
+        match self.try_to_wake(seat, record, lease).await? {
             Waking::Up(held) => return Ok(Some(held)),
             Waking::Failed(_, failure) => self.boot_failed(&cell, &id, failure, begun),
             Waking::Not => {}
@@ -167,14 +168,14 @@ impl Supply<'_> {
         Ok(None)
     }
 
-    async fn try_to_wake(&self, record: MachineRecord, lease: Lease) -> Result<Waking> {
-        if !self.granted(&record.cell, record.memory_mib, 0).await {
+    async fn try_to_wake(&self, seat: &Seat, record: MachineRecord, lease: Lease) -> Result<Waking> {
+        if !self.granted(seat, &record.cell, record.memory_mib, 0).await {
             return Ok(Waking::Not);
         }
         let mut cancelled = self.cancelled.clone();
-        self.raise_network(record.network).await.inspect_err(|_| self.capacity.given_up())?;
-        let _processors = self.capacity.processors(record.vcpu).await;
-        let parts = self.parts();
+        self.raise_network(seat, record.network).await.inspect_err(|_| seat.capacity.given_up())?;
+        let _processors = seat.capacity.processors(record.vcpu).await;
+        let parts = self.parts(seat);
         let woken = tokio::select! {
             woken = parts.wake(&record) => Some(woken),
             _ = cancelled.wait_for(|stop| *stop) => None,
@@ -186,10 +187,10 @@ impl Supply<'_> {
                 return Ok(Waking::Up(Held { record, guest, lease }));
             }
             Some(Err(failure)) => {
-                self.capacity.given_up();
+                seat.capacity.given_up();
                 return Ok(Waking::Failed(lease, failure));
             }
-            None => self.capacity.given_up(),
+            None => seat.capacity.given_up(),
         }
         Ok(Waking::Not)
     }
@@ -197,16 +198,17 @@ impl Supply<'_> {
     /// Lets a machine go. One that is as good as before stays for the next one, unless it was meant for this run
     /// alone; one that is not is taken away. What is configured is made again by whoever needs it next.
     pub async fn leave(&self, held: Held, condition: Condition) {
-        let id = held.record.id;
+        let id = held.record.id.clone();
         let record = self.stack.record().ok().and_then(|record| record.machines.get(&id).cloned());
         let owner = record.map_or(held.record.owner, |machine| machine.owner);
+        let Ok(seat) = self.seats.of_machine(&held.record) else { return };
         match (condition, owner) {
-            (Condition::Good, Owner::Configured) => self.capacity.given_up(),
-            (Condition::Good, Owner::Run) => self.capacity.now_idle(&id, held.record.memory_mib),
+            (Condition::Good, Owner::Configured) => seat.capacity.given_up(),
+            (Condition::Good, Owner::Run) => seat.capacity.now_idle(&id, held.record.memory_mib),
             (Condition::Doubtful, _) | (_, Owner::ThrowAway) => {
-                match remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), held.lease).await {
-                    Ok(()) => self.capacity.gone(held.record.memory_mib),
-                    Err(failure) => self.still_there(&id, &failure),
+                match remove_machine(self.stack, &id, &self.world.hosts, held.lease).await {
+                    Ok(()) => seat.capacity.gone(held.record.memory_mib),
+                    Err(failure) => self.still_there(seat, &id, &failure),
                 }
             }
         }
@@ -214,27 +216,34 @@ impl Supply<'_> {
 
     async fn raise_network_and_make(
         &self,
+        seat: &Seat,
         cell: &Cell,
         image: &LocalImage,
         made_of: &str,
     ) -> Result<Option<Held>> {
-        self.raise_network(self.network).await?;
-        self.make(cell, image, made_of).await
+        self.raise_network(seat, self.network).await?;
+        self.make(seat, cell, image, made_of).await
     }
 
     /// Has the stack's own network up where a machine needs it.
-    async fn raise_network(&self, network: GuestNetwork) -> Result<()> {
+    async fn raise_network(&self, seat: &Seat, network: GuestNetwork) -> Result<()> {
         match network {
             GuestNetwork::Closed | GuestNetwork::Outbound => Ok(()),
-            GuestNetwork::Nat => self.stack.raise_network(self.home, self.world.hypervisor.as_ref()).await,
+            GuestNetwork::Nat => self.stack.raise_network(self.home, seat.hypervisor.as_ref()).await,
         }
     }
 
     /// A new machine in the room that was granted. `None` where nothing is left of it and a fact says why.
-    async fn make(&self, cell: &Cell, image: &LocalImage, made_of: &str) -> Result<Option<Held>> {
+    async fn make(
+        &self,
+        seat: &Seat,
+        cell: &Cell,
+        image: &LocalImage,
+        made_of: &str,
+    ) -> Result<Option<Held>> {
         for tries in 1.. {
-            let (record, lease) = self.write_down(cell, made_of)?;
-            match self.boot(record, lease, image, tries < TRIES).await? {
+            let (record, lease) = self.write_down(seat, cell, made_of)?;
+            match self.boot(seat, record, lease, image, tries < TRIES).await? {
                 Made::Up(held) => return Ok(Some(held)),
                 Made::Not => break,
                 Made::Again => {}
@@ -255,17 +264,18 @@ impl Supply<'_> {
         record: MachineRecord,
         lease: Lease,
     ) -> Result<Option<Held>> {
-        let hypervisor = self.world.hypervisor.as_ref();
-        let up = hypervisor.state(&self.stack.domain_name(&record.id)).await? == Some(DomainState::Running);
-        let was_idle = self.capacity.take_idle(&record.id);
-        take_apart(self.stack, &record.id, Progress::Making, hypervisor).await?;
+        let seat = self.seats.of_machine(&record)?;
+        let up =
+            seat.hypervisor.state(&self.stack.domain_name(&record.id)).await? == Some(DomainState::Running);
+        let was_idle = seat.capacity.take_idle(&record.id);
+        take_apart(self.stack, &record.id, Progress::Making, &self.world.hosts).await?;
         match (up, was_idle) {
-            (_, true) => self.capacity.gone(record.memory_mib),
-            (true, false) => self.capacity.removed(record.memory_mib),
+            (_, true) => seat.capacity.gone(record.memory_mib),
+            (true, false) => seat.capacity.removed(record.memory_mib),
             (false, false) => {}
         }
-        if !self.granted(&cell.id, cell.memory_mib, 0).await {
-            remove_machine(self.stack, &record.id, hypervisor, lease).await?;
+        if !self.granted(seat, &cell.id, cell.memory_mib, 0).await {
+            remove_machine(self.stack, &record.id, &self.world.hosts, lease).await?;
             return Ok(None);
         }
         let made_of = super::made_of(image, self.network, cell);
@@ -273,7 +283,7 @@ impl Supply<'_> {
             None => self.gdb_port(&self.claimed()?)?,
             known => known,
         };
-        self.raise_network(self.network).await.inspect_err(|_| self.capacity.given_up())?;
+        self.raise_network(seat, self.network).await.inspect_err(|_| seat.capacity.given_up())?;
         let record = self.stack.change(|stack| {
             let machine = stack.machines.entry(record.id.clone()).or_insert(record);
             (machine.made_of, machine.network, machine.rest) = (made_of, self.network, None);
@@ -282,7 +292,7 @@ impl Supply<'_> {
             stack.address(&id)?;
             Ok::<_, Failure>(stack.machines[&id].clone())
         })??;
-        Ok(match self.boot(record, lease, image, false).await? {
+        Ok(match self.boot(seat, record, lease, image, false).await? {
             Made::Up(held) => Some(held),
             Made::Again | Made::Not => None,
         })
@@ -290,12 +300,16 @@ impl Supply<'_> {
 
     /// Whether a machine that is up answers.
     pub async fn answers(&self, record: &MachineRecord) -> bool {
-        self.parts().reuse(record).await.is_some()
+        match self.seats.of_machine(record) {
+            Ok(seat) => self.parts(seat).reuse(record).await.is_some(),
+            Err(_) => false,
+        }
     }
 
     /// Makes and boots what is written down; what does not come up is taken away, and told unless it is tried again.
     async fn boot(
         &self,
+        seat: &Seat,
         record: MachineRecord,
         lease: Lease,
         image: &LocalImage,
@@ -303,9 +317,9 @@ impl Supply<'_> {
     ) -> Result<Made> {
         let begun = Instant::now();
         let mut cancelled = self.cancelled.clone();
-        let _processors = self.capacity.processors(record.vcpu).await;
+        let _processors = seat.capacity.processors(record.vcpu).await;
         let booted = tokio::select! {
-            booted = self.begin(&record, image) => Some(booted),
+            booted = self.begin(seat, &record, image) => Some(booted),
             _ = cancelled.wait_for(|stop| *stop) => None,
         };
         let failure = match booted {
@@ -316,7 +330,7 @@ impl Supply<'_> {
             other => other.and_then(std::result::Result::err),
         };
         self.keep_console(&record.id);
-        let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
+        let removed = remove_machine(self.stack, &record.id, &self.world.hosts, lease).await;
         if removed.is_ok() && may_try_again && failure.as_ref().is_some_and(port_was_taken) {
             return Ok(Made::Again);
         }
@@ -324,8 +338,8 @@ impl Supply<'_> {
             self.boot_failed(&record.cell, &record.id, failure, begun);
         }
         match removed {
-            Ok(()) => self.capacity.gone(record.memory_mib),
-            Err(failure) => self.still_there(&record.id, &failure),
+            Ok(()) => seat.capacity.gone(record.memory_mib),
+            Err(failure) => self.still_there(seat, &record.id, &failure),
         }
         Ok(Made::Not)
     }
@@ -342,11 +356,11 @@ impl Supply<'_> {
         });
     }
 
-    pub(super) fn parts(&self) -> Parts<'_> {
+    pub(super) fn parts<'p>(&'p self, seat: &'p Seat) -> Parts<'p> {
         Parts {
             stack: self.stack,
-            host: self.host,
-            hypervisor: self.world.hypervisor.as_ref(),
+            host: &seat.facts,
+            hypervisor: seat.hypervisor.as_ref(),
             transport: self.world.transport.as_ref(),
             sink: self.sink,
             deadlines: self.world.deadlines,
@@ -354,52 +368,52 @@ impl Supply<'_> {
     }
 
     /// Takes a machine of the stack; one of a run that cannot be used is removed, one that is configured is left.
-    async fn take(&self, record: MachineRecord, lease: Lease, made_of: &str) -> Result<Taken> {
+    async fn take(&self, seat: &Seat, record: MachineRecord, lease: Lease, made_of: &str) -> Result<Taken> {
         let same = record.made_of == made_of && record.progress == Progress::Ready;
         let fit = same && self.machines == Machines::Reuse;
-        let was_up = self.capacity.take_idle(&record.id);
-        let state = self.world.hypervisor.state(&self.stack.domain_name(&record.id)).await.unwrap_or(None);
+        let was_up = seat.capacity.take_idle(&record.id);
+        let state = seat.hypervisor.state(&self.stack.domain_name(&record.id)).await.unwrap_or(None);
         if fit && sleeps(&record, state) {
-            return Ok(match self.try_to_wake(record.clone(), lease).await? {
+            return Ok(match self.try_to_wake(seat, record.clone(), lease).await? {
                 Waking::Up(held) => Taken::Held(held),
                 Waking::Not => Taken::Nothing,
                 Waking::Failed(lease, failure) => {
                     self.passed_over(&record, &failure.message);
                     if record.owner != Owner::Configured {
-                        remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await?;
+                        remove_machine(self.stack, &record.id, &self.world.hosts, lease).await?;
                     }
                     Taken::Another
                 }
             });
         }
         if record.owner == Owner::Configured {
-            return Ok(self.take_configured(record, lease, same).await);
+            return Ok(self.take_configured(seat, record, lease, same).await);
         }
         if !was_up && state == Some(DomainState::Running) {
             // Evicted meanwhile, or never idle: its lease is ours, so it is nobody's.
             return Ok(Taken::Another);
         }
-        if fit && let Some(guest) = self.parts().reuse(&record).await {
+        if fit && let Some(guest) = self.parts(seat).reuse(&record).await {
             if self.owner == Owner::ThrowAway {
                 self.change(&record.id, |machine| machine.owner = Owner::ThrowAway)?;
             }
             return Ok(Taken::Held(Held { record, guest, lease }));
         }
-        let removed = remove_machine(self.stack, &record.id, self.world.hypervisor.as_ref(), lease).await;
+        let removed = remove_machine(self.stack, &record.id, &self.world.hosts, lease).await;
         match &removed {
-            Ok(()) if was_up => self.capacity.gone(record.memory_mib),
-            Err(_) if was_up => self.capacity.given_up(),
+            Ok(()) if was_up => seat.capacity.gone(record.memory_mib),
+            Err(_) if was_up => seat.capacity.given_up(),
             _ => {}
         }
         removed.map(|()| Taken::Another)
     }
 
-    async fn take_configured(&self, record: MachineRecord, lease: Lease, same: bool) -> Taken {
+    async fn take_configured(&self, seat: &Seat, record: MachineRecord, lease: Lease, same: bool) -> Taken {
         if !same {
             self.passed_over(&record, "it was made from another image or with other settings");
         } else if self.machines == Machines::Reuse {
-            if let Some(guest) = self.parts().reuse(&record).await {
-                self.capacity.works();
+            if let Some(guest) = self.parts(seat).reuse(&record).await {
+                seat.capacity.works();
                 return Taken::Held(Held { record, guest, lease });
             }
             self.passed_over(&record, "it does not answer");
@@ -420,8 +434,8 @@ impl Supply<'_> {
     }
 
     /// Whether there is room for a machine; a fact says why where there is none.
-    async fn granted(&self, cell: &CellId, memory_mib: u32, turn: u32) -> bool {
-        let room = self.room(memory_mib, turn).await;
+    async fn granted(&self, seat: &Seat, cell: &CellId, memory_mib: u32, turn: u32) -> bool {
+        let room = self.room(seat, memory_mib, turn).await;
         if let Err(failure) = &room {
             let (stage, message) = ("capacity".to_owned(), failure.one_line());
             self.sink.emit(Event::CellFailed { cell: cell.clone(), stage, message });
@@ -430,20 +444,21 @@ impl Supply<'_> {
     }
 
     /// Waits for memory; idle machines go first.
-    async fn room(&self, memory_mib: u32, turn: u32) -> Result<()> {
+    async fn room(&self, seat: &Seat, memory_mib: u32, turn: u32) -> Result<()> {
         loop {
-            match self.capacity.room(memory_mib, turn).await {
+            match seat.capacity.room(memory_mib, turn).await {
                 Ok(Room::Granted) => return Ok(()),
                 Ok(Room::Evict(id)) => {
                     let memory = self.stack.record()?.machines.get(&id).map_or(0, |m| m.memory_mib);
                     if let Some(lease) = self.stack.lease(&id)? {
-                        remove_machine(self.stack, &id, self.world.hypervisor.as_ref(), lease).await?;
-                        self.capacity.removed(memory);
+                        remove_machine(self.stack, &id, &self.world.hosts, lease).await?;
+                        seat.capacity.removed(memory);
                     }
                 }
                 Err((wanted, there)) => {
+                    let which = seat.name().map_or("the host".to_owned(), |name| format!("`{name}`"));
                     return Err(Failure::usage(format!(
-                        "a machine of {wanted} MiB does not fit: the host has {there} MiB to give"
+                        "a machine of {wanted} MiB does not fit: {which} has {there} MiB to give"
                     ))
                     .hint("`memory =` in the matrix, or end other machines: `kmt-run stack list`"));
                 }
@@ -457,8 +472,8 @@ impl Supply<'_> {
     }
 
     /// A machine could not be removed: it may still take its memory.
-    fn still_there(&self, machine: &str, failure: &Failure) {
-        self.capacity.given_up();
+    fn still_there(&self, seat: &Seat, machine: &str, failure: &Failure) {
+        seat.capacity.given_up();
         let message = format!("{}; the next command tries again", failure.one_line());
         self.sink.emit(Event::Warning { subject: machine.to_owned(), message });
     }

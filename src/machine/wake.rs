@@ -27,7 +27,9 @@ impl Parts<'_> {
     pub async fn wake(&self, record: &MachineRecord) -> Result<Guest> {
         let begun = Instant::now();
         let domain = self.stack.domain_name(&record.id);
-        let connection = match self.settled(&domain).await? {
+        let state = self.settled(&domain).await?;
+        self.hypervisor.follow(&domain, &self.console(&record.id)).await?;
+        let connection = match state {
             Some(DomainState::Off) => {
                 return self.rise(record, ConsoleTap::from_end(&self.console(&record.id)), begun).await;
             }

@@ -1,46 +1,46 @@
-//! What remote cells cost: one EC2 host an architecture, with the machines inside it, at the list price.
+//! What remote cells cost: one rented host an architecture, with the machines inside it, at the list price.
 
 use std::time::Duration;
 
 use kmt_reporters::event::{Arch, Location};
 
+use crate::cloud::kinds::{Kind, alternatives};
 use crate::matrix::Cell;
+use crate::settings::ec2::Ec2;
 
-/// Where and when the prices were read.
-pub const PRICED: &str = "on demand, Linux, us-east-1, list of 2025-08";
+/// A host that is asked for first; others of its architecture stand in where none is free.
+pub type HostKind = Kind;
 
-/// A kind of host: bare metal, since machines run inside it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct HostKind {
-    /// EC2's name of it.
-    pub instance_type: &'static str,
-    /// What it runs without emulation.
-    pub arch: Arch,
-    /// US dollars an hour; billed by the second.
-    pub usd_per_hour: f64,
+/// The hosts that the remote ones of these cells need, where the user has none of `own`'s architectures.
+pub fn hosts<'a>(
+    cells: impl Iterator<Item = &'a Cell> + Clone,
+    ec2: Option<&Ec2>,
+    own: &[Arch],
+) -> Vec<HostKind> {
+    let mut hosts = Vec::new();
+    for arch in Arch::ALL.into_iter().filter(|arch| !own.contains(arch)) {
+        let is = |cell: &Cell| cell.id.location == Location::Remote && cell.id.arch == arch;
+        if cells.clone().any(is) {
+            // What cannot be a host was refused when the file was read.
+            hosts.extend(alternatives(ec2, arch).unwrap_or_default().into_iter().next());
+        }
+    }
+    hosts
 }
 
-const KINDS: [HostKind; 2] = [
-    HostKind { instance_type: "m5d.metal", arch: Arch::X86_64, usd_per_hour: 5.424 },
-    HostKind { instance_type: "m6gd.metal", arch: Arch::Arm64, usd_per_hour: 2.8928 },
-];
-
-/// The hosts that the remote ones of these cells need; cells that find no room wait for it.
-pub fn hosts<'a>(cells: impl Iterator<Item = &'a Cell> + Clone) -> Vec<HostKind> {
-    let needed = |kind: &HostKind| {
-        cells.clone().any(|cell| cell.id.location == Location::Remote && cell.id.arch == kind.arch)
-    };
-    KINDS.into_iter().filter(needed).collect()
-}
-
-/// US dollars an hour of all of them together.
-pub fn usd_per_hour(hosts: &[HostKind]) -> f64 {
+/// US dollars an hour of all of them together; `None` where the price of one is not known.
+pub fn usd_per_hour(hosts: &[HostKind]) -> Option<f64> {
     hosts.iter().map(|host| host.usd_per_hour).sum()
 }
 
 /// US dollars for so long; EC2 bills a minute at least.
-pub fn usd(hosts: &[HostKind], time: Duration) -> f64 {
-    usd_per_hour(hosts) * time.max(Duration::from_mins(1)).as_secs_f64() / 3600.0
+pub fn usd(hosts: &[HostKind], time: Duration) -> Option<f64> {
+    usd_per_hour(hosts).map(|price| usd_of(price, time))
+}
+
+/// US dollars for so long at that price an hour.
+pub fn usd_of(usd_per_hour: f64, time: Duration) -> f64 {
+    usd_per_hour * time.max(Duration::from_mins(1)).as_secs_f64() / 3600.0
 }
 
 #[cfg(test)]
@@ -57,15 +57,17 @@ mod tests {
             cell
         };
         let here = [at(Arch::X86_64, Location::Local), at(Arch::Arm64, Location::Local)];
-        assert_eq!(hosts(here.iter()), []);
+        assert_eq!(hosts(here.iter(), None, &[]), []);
         let both = [at(Arch::X86_64, Location::Remote), at(Arch::Arm64, Location::Remote)];
         let cells = [&here[..], &both, &both].concat();
-        let hosts = hosts(cells.iter());
-        assert_eq!(
-            hosts.iter().map(|host| host.instance_type).collect::<Vec<_>>(),
-            ["m5d.metal", "m6gd.metal"]
-        );
-        assert!((usd(&hosts, Duration::from_mins(30)) - 4.1584).abs() < 1e-9);
-        assert!((usd(&hosts[1..], Duration::ZERO) - 2.8928 / 60.0).abs() < 1e-9);
+        let needed = hosts(cells.iter(), None, &[]);
+        let names = needed.iter().map(|host| host.instance_type.as_str()).collect::<Vec<_>>();
+        assert_eq!(names, ["m5d.metal", "m6gd.metal"]);
+        assert!((usd(&needed, Duration::from_mins(30)).unwrap() - 4.1584).abs() < 1e-9);
+        assert!((usd(&needed[1..], Duration::ZERO).unwrap() - 2.8928 / 60.0).abs() < 1e-9);
+        assert_eq!(hosts(cells.iter(), None, &[Arch::X86_64]).len(), 1, "one of one's own costs nothing");
+        let ec2: Ec2 = toml::from_str("[types]\nx86_64 = ['c8i.4xlarge']").unwrap();
+        let unknown = hosts(cells.iter(), Some(&ec2), &[Arch::Arm64]);
+        assert_eq!((unknown.len(), usd(&unknown, Duration::ZERO)), (1, None));
     }
 }

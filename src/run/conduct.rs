@@ -29,6 +29,7 @@ use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::known::{Known, Marks};
 use crate::machine::capacity;
 use crate::machine::console::{self, warn_unwritten};
+use crate::machine::seats::Seat;
 use crate::machine::supply::{Condition, Held, Supply};
 use crate::matrix::Cell;
 use crate::plan::{self, Durations, Load, Partition, Plan};
@@ -103,6 +104,8 @@ pub struct Conductor<'a> {
     pub brake: &'a Brake,
     /// Turns true when the run is cancelled, or stops by its own rules.
     pub stop: watch::Receiver<bool>,
+    /// Turns true once no more hosts come.
+    pub arrived: watch::Receiver<bool>,
 }
 
 /// Where tests run in a guest.
@@ -129,7 +132,7 @@ struct Served {
 impl Conductor<'_> {
     /// Runs every cell to an end, within the time of the run.
     pub async fn conduct(&self, cells: &[(Cell, ImageRequest)]) {
-        let turns = (0..).zip(self.turns(cells));
+        let turns = self.turns(cells).into_iter();
         let lanes = turns.map(|(turn, (cell, image))| self.cell(cell, image, turn));
         let lanes = futures_util::future::join_all(lanes);
         tokio::pin!(lanes);
@@ -150,8 +153,23 @@ impl Conductor<'_> {
         self.record.emit(Event::CellFailed { cell: cell.id.clone(), stage: stage.to_owned(), message });
     }
 
-    /// The cells in the order in which they get room.
-    fn turns<'c>(&self, cells: &'c [(Cell, ImageRequest)]) -> Vec<&'c (Cell, ImageRequest)> {
+    /// The cells with their turns, in the order in which they get room: each host has an order of its own.
+    fn turns<'c>(&self, cells: &'c [(Cell, ImageRequest)]) -> Vec<(u32, &'c (Cell, ImageRequest))> {
+        let seats = &self.supply.seats;
+        let of = |name: Option<&str>| -> Vec<&'c (Cell, ImageRequest)> {
+            let there = |cell: &Cell| seats.of_cell(&cell.id).is_ok_and(|seat| seat.name() == name);
+            cells.iter().filter(|(cell, _)| there(cell)).collect()
+        };
+        let hosts = std::iter::once(&seats.here).chain(&seats.others);
+        let mut turns: Vec<_> =
+            hosts.flat_map(|seat| (0..).zip(self.turns_on(seat, &of(seat.name())))).collect();
+        // What no host takes says so at once.
+        let homeless = cells.iter().filter(|(cell, _)| seats.of_cell(&cell.id).is_err());
+        turns.extend(homeless.map(|cell| (0, cell)));
+        turns
+    }
+
+    fn turns_on<'c>(&self, seat: &Seat, cells: &[&'c (Cell, ImageRequest)]) -> Vec<&'c (Cell, ImageRequest)> {
         let known: Vec<Option<Duration>> = cells.iter().map(|(cell, _)| self.expected(cell)).collect();
         // What nobody has timed may take long.
         let longest = known.iter().flatten().max().copied().unwrap_or(UNKNOWN);
@@ -160,8 +178,8 @@ impl Conductor<'_> {
             vcpu: cell.vcpu,
             takes: takes.unwrap_or(longest),
         });
-        let order = plan::order(&loads.collect::<Vec<_>>(), &self.supply.capacity.space());
-        order.into_iter().map(|number| &cells[number]).collect()
+        let order = plan::order(&loads.collect::<Vec<_>>(), &seat.capacity.space());
+        order.into_iter().map(|number| cells[number]).collect()
     }
 
     async fn cell(&self, cell: &Cell, request: &ImageRequest, turn: u32) {
@@ -174,6 +192,13 @@ impl Conductor<'_> {
             Ok(image) => image,
             Err(failure) => return self.failed(cell, "image", &failure),
         };
+        let mut arrived = self.arrived.clone();
+        if self.supply.seats.of_cell(&cell.id).is_err() {
+            tokio::select! {
+                _ = arrived.wait_for(|all| *all) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
         let stress = self.tests.stress.map(|time| Instant::now() + time);
         let work = Work::new(self.tasks_of(cell), self.tests.rules.retries, self.groups.clone(), stress);
         let lanes =
@@ -234,7 +259,8 @@ impl Conductor<'_> {
             _ = stop.wait_for(|stop| *stop) => None,
         };
         let Some(artifacts) = artifacts else { return ends(Aftermath::Healthy) };
-        let Some(_processors) = self.supply.capacity.processors(cell.vcpu).await else {
+        let Ok(seat) = self.supply.seats.of_machine(&held.record) else { return ends(Aftermath::Lost) };
+        let Some(_processors) = seat.capacity.processors(cell.vcpu).await else {
             return ends(Aftermath::Healthy);
         };
         let root = format!("{}{}", held.guest.connection.prefix(), self.tests.layout);
@@ -344,6 +370,10 @@ impl Conductor<'_> {
     /// One task after another, until all is over or the machine cannot be trusted any more, its kernel watched.
     async fn tasks(&self, held: &Held, packages: &[TestPackage], place: Place, work: &Work) -> Aftermath {
         let rules = &self.tests.rules;
+        let hypervisor = match self.supply.seats.of_machine(&held.record) {
+            Ok(seat) => seat.hypervisor.as_ref(),
+            Err(_) => return Aftermath::Lost,
+        };
         let lane = Lane {
             guest: &held.guest,
             root: place.root,
@@ -356,7 +386,7 @@ impl Conductor<'_> {
             work,
             brake: self.brake,
             record: self.record,
-            hypervisor: self.world.hypervisor.as_ref(),
+            hypervisor,
             deadlines: self.world.deadlines,
             cancelled: self.cancelled.clone(),
             allowed: &self.tests.allowed,

@@ -41,6 +41,8 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "serde_json::Value")]
     pub gitlab: super::gitlab::GitlabSection,
+    /// Where hosts are rented for remote machines; without it none are.
+    pub ec2: Option<super::ec2::Ec2>,
 }
 
 /// Packages that must not run at the same time, wherever they run.
@@ -136,6 +138,10 @@ pub fn read(path: &Path) -> Result<Config> {
             None => failure,
         }
     })?;
+    if let Some(why) = config.ec2.as_ref().and_then(|ec2| ec2.check().err()) {
+        let message = format!("`{}` is not a valid kmt.toml", path.display());
+        return Err(Failure::usage(message).caused_by(why));
+    }
     for (name, component) in &config.component {
         component.check(name).map_err(|failure| {
             let message = format!("`{}` is not a valid kmt.toml", path.display());

@@ -5,9 +5,11 @@
 
 pub mod ci;
 pub mod component;
+pub mod ec2;
 pub mod file;
 pub mod gitlab;
 pub mod home;
+pub mod host;
 pub mod job;
 pub mod profile;
 pub mod secret;
@@ -18,6 +20,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Result, nearest};
+use crate::external::remote::RemoteHost;
 pub use component::{BuilderKind, Component};
 pub use home::Home;
 pub use profile::{Profile, Rules};
@@ -97,6 +100,8 @@ pub struct Settings {
     pub profile: Known<String>,
     /// The user's key for remote hosts, where one is chosen.
     pub ssh_key: Option<Known<user::SshKey>>,
+    /// The user's own remote hosts.
+    pub hosts: Known<Vec<RemoteHost>>,
 }
 
 /// What on the command line bears on settings.
@@ -170,8 +175,8 @@ impl Settings {
             _ => Known { value: "qemu:///session".to_owned(), origin: Origin::Default },
         };
         let warm = warmth(&config, &path)?;
-        let ssh_key = chosen_key()?;
-        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, warm, profile, ssh_key })
+        let (ssh_key, hosts) = chosen()?;
+        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, warm, profile, ssh_key, hosts })
     }
 
     /// The component of that name; without a name the default one.
@@ -228,11 +233,19 @@ impl Settings {
     }
 }
 
-/// The key in the user's file.
-fn chosen_key() -> Result<Option<Known<user::SshKey>>> {
-    let Some(path) = user::path()? else { return Ok(None) };
-    let key = user::read(&path)?.ssh_key;
-    Ok(key.map(|value| Known { value, origin: Origin::File(path) }))
+/// What the user's file says.
+type Chosen = (Option<Known<user::SshKey>>, Known<Vec<RemoteHost>>);
+
+/// The key and the hosts in the user's file.
+fn chosen() -> Result<Chosen> {
+    let Some(path) = user::path()? else {
+        return Ok((None, Known { value: Vec::new(), origin: Origin::Default }));
+    };
+    let file = user::read(&path)?;
+    let hosts = host::all(&file.host, file.ssh_key.as_ref(), home::absolute("HOME")?.as_deref(), &path)?;
+    let origin = if hosts.is_empty() { Origin::Default } else { Origin::File(path.clone()) };
+    let key = file.ssh_key.map(|value| Known { value, origin: Origin::File(path) });
+    Ok((key, Known { value: hosts, origin }))
 }
 
 /// `-C DIR`, the matrix's `root`, or the nearest folder upward that holds a `kmt.toml`.

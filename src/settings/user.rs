@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::home::absolute;
+use super::host::HostSection;
 use crate::error::{Failure, Result};
 
 /// What a user has chosen.
@@ -13,6 +14,9 @@ use crate::error::{Failure, Result};
 pub struct UserFile {
     /// The key for remote hosts.
     pub ssh_key: Option<SshKey>,
+    /// Hosts of one's own, on which remote cells run.
+    #[serde(default)]
+    pub host: Vec<HostSection>,
 }
 
 /// An SSH key of the user: a file, or one that an agent keeps.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{MachineRecord, StackRecord, write_atomically};
 use crate::error::{Failure, Result};
+use crate::external::remote::alias_of;
 use crate::external::transport::Transport;
+use crate::hosts::config;
 
 /// OpenSSH client configuration of a stack.
 pub(super) const CONFIG: &str = "ssh_config";
@@ -103,12 +105,16 @@ pub(super) fn login_key(folder: &Path) -> PathBuf {
 pub(super) fn write_config(folder: &Path, record: &StackRecord) -> Result<()> {
     let mut config = format!("# Machines of the stack `{}`. Written by kmt-run.\n", record.name);
     let mut known = String::new();
+    for host in record.hosts.values() {
+        config.push_str(&config::section(folder, host));
+        known.extend(config::known(host));
+    }
     for machine in record.machines.values() {
         let Some(host_key) = &machine.host_key else {
             continue;
         };
-        config.push_str(&section(folder, machine, &machine.id));
-        let _ = writeln!(known, "{} {host_key}", machine.id);
+        config.push_str(&section(folder, machine, &machine.alias()));
+        let _ = writeln!(known, "{} {host_key}", machine.alias());
     }
     write_atomically(&folder.join(KNOWN_HOSTS), known.as_bytes())?;
     write_atomically(&folder.join(CONFIG), config.as_bytes())
@@ -124,15 +130,16 @@ pub(super) fn section(folder: &Path, machine: &MachineRecord, hosts: &str) -> St
          IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  \
          GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  HostKeyAlgorithms ssh-ed25519\n  \
          KexAlgorithms curve25519-sha256\n  Ciphers aes128-gcm@openssh.com\n  PreferredAuthentications publickey\n  \
-         Compression no\n  ProxyJump none\n  ForwardAgent no\n  ForwardX11 no\n  LogLevel ERROR\n",
-        id = machine.id,
+         Compression no\n  ProxyJump {jump}\n  ForwardAgent no\n  ForwardX11 no\n  LogLevel ERROR\n",
+        jump = machine.host.as_deref().map_or("none".to_owned(), alias_of),
+        id = machine.alias(),
         key = quoted(&format!("{LOGIN}/{KEY}")),
         known = quoted(KNOWN_HOSTS),
     )
 }
 
 /// A path as an argument in an OpenSSH configuration: blanks, quotes, backslashes and `%` mean themselves.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }

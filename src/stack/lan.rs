@@ -5,6 +5,7 @@ use super::{Stack, StackRecord};
 use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::network::{NUMBERS, NetworkSpec, Subnet};
 use crate::external::hypervisor::{GuestNetwork, Hypervisor};
+use crate::hosts::Hosts;
 use crate::settings::Home;
 
 /// How often another subnet is tried where one was taken meanwhile.
@@ -62,14 +63,17 @@ impl Stack {
     ///
     /// # Errors
     /// The hypervisor refused.
-    pub async fn drop_unused_network(&self, hypervisor: &dyn Hypervisor) -> Result<()> {
+    pub async fn drop_unused_network(&self, hosts: &Hosts) -> Result<()> {
         let record = self.record()?;
         let needed = record.spec.network == GuestNetwork::Nat
             || record.machines.values().any(|machine| machine.network == GuestNetwork::Nat);
         if record.subnet.is_none() || needed {
             return Ok(());
         }
-        hypervisor.remove_network(&self.network_name()).await?;
+        hosts.here().remove_network(&self.network_name()).await?;
+        for host in record.hosts.values() {
+            hosts.of(host)?.remove_network(&self.network_name()).await?;
+        }
         self.change(|record| record.subnet = None)
     }
 }

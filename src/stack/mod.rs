@@ -15,6 +15,7 @@ mod output;
 pub mod reconcile;
 pub mod record;
 mod remove;
+pub mod rental;
 mod spec;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -29,8 +30,10 @@ use crate::error::{Failure, Kind, Result};
 use crate::settings::Home;
 pub use hold::{Hold, Patience};
 pub use keys::Keys;
+pub(crate) use keys::quoted;
 pub use record::{MachineRecord, Progress, StackRecord};
 pub use remove::{destroy, lease_all, remove_machine, sweep, take_apart};
+pub use rental::{Rental, Rented};
 pub use spec::{Change, MachineSpec, StackSpec};
 
 /// Name of the file that says what a stack is.
@@ -196,6 +199,16 @@ impl Stack {
         keys::check_nameable(&self.folder)?;
         let whole = machine.host_key.is_some();
         Ok(whole.then(|| keys::section(&self.folder, machine, &hosts.join(" "))))
+    }
+
+    /// The sections of the hosts that its machines are behind, by name.
+    ///
+    /// # Errors
+    /// Its record cannot be read.
+    pub fn host_sections(&self) -> Result<Vec<(String, String)>> {
+        let section =
+            |host: &crate::external::remote::RemoteHost| crate::hosts::config::section(&self.folder, host);
+        Ok(self.record()?.hosts.into_iter().map(|(name, host)| (name, section(&host))).collect())
     }
 
     /// The private key that logs in to its machines, once one is made.

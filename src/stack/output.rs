@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kmt_reporters::event::Location;
 use serde_json::{Value, json};
 
 use super::alias::{place, tag};
@@ -20,14 +19,25 @@ pub(super) fn write(folder: &Path, record: &StackRecord) -> Result<()> {
     write_atomically(&folder.join(FILE), format!("{}\n", output(folder, record)).as_bytes())
 }
 
-/// Machines that are ready. Those of remote hosts are left out: their hosts are not in the record.
+/// Machines that are ready. The former schema has one remote host an architecture; where there are more, the others have
+/// their name in the key.
 fn output(folder: &Path, record: &StackRecord) -> Value {
-    let mut hosts: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    let ready = record.machines.values().filter(|machine| machine.progress == Progress::Ready);
-    for machine in ready.filter(|machine| machine.cell.location == Location::Local) {
-        hosts.entry(place(&machine.cell)).or_default().push(microvm(folder, machine));
+    let mut hosts: BTreeMap<(&str, Option<&str>), Vec<Value>> = BTreeMap::new();
+    for machine in record.machines.values().filter(|machine| machine.progress == Progress::Ready) {
+        let key = (place(&machine.cell), machine.host.as_deref());
+        hosts.entry(key).or_default().push(microvm(folder, machine));
     }
-    hosts.into_iter().map(|(host, microvms)| (host, json!({ "ip": host, "microvms": microvms }))).collect()
+    let mut all = serde_json::Map::new();
+    for ((place, name), microvms) in hosts {
+        let host = name.and_then(|name| record.hosts.get(name));
+        let ip = host.map_or(place, |host| host.address.as_str());
+        let key = match name {
+            Some(name) if all.contains_key(place) => format!("{place}@{name}"),
+            _ => place.to_owned(),
+        };
+        all.insert(key, json!({ "ip": ip, "microvms": microvms }));
+    }
+    Value::Object(all)
 }
 
 fn microvm(folder: &Path, machine: &MachineRecord) -> Value {

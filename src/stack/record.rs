@@ -11,8 +11,11 @@ use sha2::Digest as _;
 use uuid::Uuid;
 
 use super::StackSpec;
+use super::rental::Rental;
+use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::GuestNetwork;
 use crate::external::hypervisor::network::Subnet;
+use crate::external::remote::{Provider, RemoteHost};
 use crate::matrix::Extras;
 
 /// Schema number of the file.
@@ -37,6 +40,13 @@ pub struct StackRecord {
     /// Subnet of its own network, where machines have addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<Subnet>,
+    /// Hosts that are rented for it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rentals: BTreeMap<String, Rental>,
+    /// Remote hosts that its machines are on, and those that were hired for it, by name: from before anything is made
+    /// there until the last of it is gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, RemoteHost>,
     /// Machines by id.
     pub machines: BTreeMap<String, MachineRecord>,
 }
@@ -84,7 +94,10 @@ pub struct MachineRecord {
     pub cell: CellId,
     /// Identity of its domain.
     pub uuid: Uuid,
-    /// Loopback port that leads to its SSH server, unless it has an address.
+    /// The remote host it is on; none on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Loopback port of its host that leads to its SSH server, unless it has an address.
     pub port: u16,
     /// Its address in the stack's own network, where it is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,13 +133,21 @@ pub struct MachineRecord {
 }
 
 impl MachineRecord {
+    /// Its name in the stack's own OpenSSH configuration: its id, where `@` does not end the name of a user.
+    pub fn alias(&self) -> String {
+        self.id.replace('@', "-")
+    }
+
     /// Address and port of its SSH server, as this host reaches it.
     pub fn ssh_at(&self) -> (Ipv4Addr, u16) {
         self.address.map_or((Ipv4Addr::LOCALHOST, self.port), |address| (address, 22))
     }
 
-    /// Where it is, for people: its address, or this host's with the port that leads to it.
+    /// Where it is, for people: its address, or this host's with the port that leads to it, or the host it is behind.
     pub fn place(&self) -> String {
+        if let Some(host) = &self.host {
+            return format!("via {host}");
+        }
         self.address.map_or_else(|| format!("127.0.0.1:{}", self.port), |address| address.to_string())
     }
 
@@ -147,8 +168,29 @@ impl StackRecord {
             created: Utc::now(),
             spec: StackSpec::default(),
             subnet: None,
+            rentals: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             machines: BTreeMap::new(),
         }
+    }
+
+    /// The remote host of that name.
+    ///
+    /// # Errors
+    /// The record does not have it.
+    pub fn host(&self, name: &str) -> Result<&RemoteHost> {
+        self.hosts.get(name).ok_or_else(|| {
+            Failure::new(
+                Kind::Internal,
+                format!("stack `{}` does not say what the host `{name}` is", self.name),
+            )
+        })
+    }
+
+    /// Strikes out hosts of the user's own that no machine is on any more. Hired ones stay until they are ended.
+    pub fn forget_unused_hosts(&mut self) {
+        let used: Vec<String> = self.machines.values().filter_map(|machine| machine.host.clone()).collect();
+        self.hosts.retain(|name, host| host.provider != Provider::Own || used.contains(name));
     }
 
     /// Writes down a machine that is about to be made.
@@ -166,6 +208,7 @@ impl StackRecord {
             id: id.clone(),
             cell: cell.clone(),
             uuid,
+            host: None,
             port,
             address: None,
             gdb: None,

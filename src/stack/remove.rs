@@ -1,7 +1,7 @@
 //! Taking away: one machine, what a dead process left, a whole stack. Every step can be repeated.
 
 use crate::error::{Failure, Kind, Result};
-use crate::external::hypervisor::Hypervisor;
+use crate::hosts::Hosts;
 use crate::settings::Home;
 
 use super::record::{Owner, Progress};
@@ -12,14 +12,12 @@ use super::{Lease, MachineRecord, Stack};
 ///
 /// # Errors
 /// The hypervisor or the file system refused; the record stays, and the next command tries again.
-pub async fn remove_machine(
-    stack: &Stack,
-    machine: &str,
-    hypervisor: &dyn Hypervisor,
-    lease: Lease,
-) -> Result<()> {
-    take_apart(stack, machine, Progress::Spoiled, hypervisor).await?;
-    stack.change(|record| record.machines.remove(machine))?;
+pub async fn remove_machine(stack: &Stack, machine: &str, hosts: &Hosts, lease: Lease) -> Result<()> {
+    take_apart(stack, machine, Progress::Spoiled, hosts).await?;
+    stack.change(|record| {
+        record.machines.remove(machine);
+        record.forget_unused_hosts();
+    })?;
     drop(lease);
     Ok(())
 }
@@ -28,18 +26,18 @@ pub async fn remove_machine(
 ///
 /// # Errors
 /// The hypervisor or the file system refused.
-pub async fn take_apart(
-    stack: &Stack,
-    machine: &str,
-    then: Progress,
-    hypervisor: &dyn Hypervisor,
-) -> Result<()> {
+pub async fn take_apart(stack: &Stack, machine: &str, then: Progress, hosts: &Hosts) -> Result<()> {
     let note = || {
         stack.change(|record| {
             record.machines.entry(machine.to_owned()).and_modify(|m| m.progress = then);
         })
     };
+    let record = stack.record()?;
     let noted = note();
+    let hypervisor = match record.machines.get(machine) {
+        Some(machine) => hosts.of_machine(&record, machine)?,
+        None => hosts.here(),
+    };
     hypervisor.remove(&stack.domain_name(machine)).await?;
     remove_folder(&stack.machine_sockets(machine))?;
     // Only an empty folder goes: the other machines keep theirs.
@@ -83,7 +81,7 @@ pub(super) fn remove_folder(folder: &std::path::Path) -> Result<()> {
 ///
 /// # Errors
 /// A stack cannot be read or the hypervisor refused.
-pub async fn sweep(home: &Home, hypervisor: &dyn Hypervisor) -> Result<Vec<String>> {
+pub async fn sweep(home: &Home, hosts: &Hosts) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for stack in Stack::all(home)? {
         super::keys::sweep(&stack.folder)?;
@@ -93,8 +91,14 @@ pub async fn sweep(home: &Home, hypervisor: &dyn Hypervisor) -> Result<Vec<Strin
                 continue;
             }
             if let Some(lease) = stack.lease(&machine.id)? {
-                remove_machine(&stack, &machine.id, hypervisor, lease).await?;
-                removed.push(machine.id.clone());
+                match remove_machine(&stack, &machine.id, hosts, lease).await {
+                    // What is on a host that does not answer stays written down, and keeps nobody from other work.
+                    Err(_) if machine.host.is_some() => {}
+                    done => {
+                        done?;
+                        removed.push(machine.id.clone());
+                    }
+                }
             }
         }
     }
@@ -108,19 +112,29 @@ pub async fn sweep(home: &Home, hypervisor: &dyn Hypervisor) -> Result<Vec<Strin
 ///
 /// # Errors
 /// A machine is in use by another process, or something refused to go; the rest stays recorded.
-pub async fn destroy(stack: &Stack, hypervisor: &dyn Hypervisor) -> Result<usize> {
+pub async fn destroy(stack: &Stack, hosts: &Hosts) -> Result<usize> {
     let leases = lease_all(stack)?;
     let count = leases.len();
+    let others = stack.record()?.hosts;
     for (machine, lease) in leases {
-        remove_machine(stack, &machine.id, hypervisor, lease).await?;
+        remove_machine(stack, &machine.id, hosts, lease).await?;
     }
-    for domain in hypervisor.owned().await? {
-        if domain.stack == stack.uuid {
-            hypervisor.remove(&domain.name).await?;
+    let mut all = vec![hosts.here()];
+    for host in others.values() {
+        all.push(hosts.of(host)?);
+    }
+    for hypervisor in all {
+        for domain in hypervisor.owned().await? {
+            if domain.stack == stack.uuid {
+                hypervisor.remove(&domain.name).await?;
+            }
+        }
+        if stack.record()?.subnet.is_some() {
+            hypervisor.remove_network(&stack.network_name()).await?;
         }
     }
-    if stack.record()?.subnet.is_some() {
-        hypervisor.remove_network(&stack.network_name()).await?;
+    for host in others.values() {
+        hosts.close(host).await;
     }
     remove_folder(&stack.folder)?;
     Ok(count)

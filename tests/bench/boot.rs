@@ -78,7 +78,12 @@ fn warm(module: &Path, pairs: usize) -> Vec<f64> {
 
 fn image() -> LocalImage {
     let home = Home::find().unwrap();
-    let store = ImageStore::new(home.images(), home.cache(), Arc::new(DebianHost::new(home.cache(), None)));
+    let store = ImageStore::new(
+        home.images(),
+        home.cache(),
+        Arc::new(DebianHost::new(home.cache(), None)),
+        Arc::new(kmt_run::external::store::http::Http::default()),
+    );
     let catalogue = Catalogue::embedded().unwrap();
     let request = ImageRequest::platform(catalogue.platform("debian_12").unwrap(), Arch::host());
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -154,7 +159,7 @@ fn by_hand(folder: &Path, image: &LocalImage) -> Duration {
         ("/etc/ssh/ssh_host_ed25519_key", 0o600, &host),
         ("/root/.ssh/authorized_keys", 0o600, &login),
     ]);
-    let mut initrd = fs::read(&image.initrd).unwrap();
+    let mut initrd = fs::read(&image.direct.as_ref().unwrap().initrd).unwrap();
     initrd.resize(initrd.len().next_multiple_of(4), 0);
     initrd.extend_from_slice(&identity);
     fs::write(work.join("initrd"), initrd).unwrap();
@@ -177,7 +182,7 @@ fn qemu(work: &Path, image: &LocalImage, port: u16) -> Qemu {
     let child = Command::new("qemu-system-x86_64")
         .args(["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "1", "-m", "1024", "-nodefaults"])
         .args(["-no-user-config", "-display", "none", "-no-reboot", "-kernel"])
-        .arg(&image.kernel)
+        .arg(&image.direct.as_ref().unwrap().kernel)
         .arg("-initrd")
         .arg(work.join("initrd"))
         .args(["-append", &image.cmdline.join(" "), "-drive"])

@@ -15,11 +15,13 @@ mod demo;
 mod faults;
 mod foreign;
 mod full;
+mod hosts;
 mod isolation;
 mod lost;
 mod page;
 mod reach;
 mod refused;
+mod rented;
 mod signals;
 #[cfg(feature = "soak")]
 mod soak;

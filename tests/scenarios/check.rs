@@ -11,6 +11,7 @@ use kmt_reporters::event::TestResult;
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
 use kmt_reporters::{Masks, RunDirectory};
+use kmt_run::external::cloud::InstanceState;
 use kmt_run::external::scripted::{Power, Stage};
 use serde_json::Value;
 
@@ -72,7 +73,25 @@ pub(crate) fn journal(scene: &Scene) {
     assert!(domains.is_subset(&known), "domains {domains:?} that the journal does not know: {known:?}");
     let networks = stage_networks(scene);
     assert!(networks.is_subset(&subnets(scene)), "networks {networks:?} that the journal does not know");
+    let [alive, rented] = rentals(scene);
+    assert!(alive.is_subset(&rented), "rented hosts {alive:?} that the journal does not know: {rented:?}");
     assert!(folders.is_subset(&known), "folders {folders:?} that the journal does not know: {known:?}");
+}
+
+/// Rented hosts that live, and those that are written down, as stack and name.
+fn rentals(scene: &Scene) -> [BTreeSet<String>; 2] {
+    let alive = scene.stage().rented().into_iter().map(|host| host.instance);
+    let alive = alive.filter(|instance| instance.state != InstanceState::Ended);
+    let alive =
+        alive.map(|one| format!("{} {}", one.tags["kmt-run:stack"], one.tags["kmt-run:host"])).collect();
+    let mut known = BTreeSet::new();
+    for stack in folders_in(&scene.home().join("stacks")) {
+        let Ok(text) = fs::read(stack.join("stack.json")) else { continue };
+        let record: Value = serde_json::from_slice(&text).unwrap();
+        let names = record["rentals"].as_object().into_iter().flat_map(|all| all.keys());
+        known.extend(names.map(|name| format!("{} {name}", record["uuid"].as_str().unwrap())));
+    }
+    [alive, known]
 }
 
 /// After an orderly end: what is written down is there, ready and complete, and nothing else is.
@@ -95,6 +114,8 @@ pub(crate) fn order(scene: &Scene) {
         }
     }
     let known: BTreeSet<String> = machines.into_iter().map(|(name, _)| name).collect();
+    let [alive, rented] = rentals(scene);
+    assert_eq!(alive, rented, "rented hosts and records");
     let domains = stage.domains();
     assert_eq!(domains.iter().map(|d| d.name.clone()).collect::<BTreeSet<_>>(), known, "domains and records");
     assert_eq!(folders, known, "folders and records");
@@ -310,6 +331,8 @@ pub(crate) fn nothing_left(scene: &Scene) {
     assert!(stage.domains().is_empty(), "{:?}", stage.domains());
     assert!(stage.networks().is_empty(), "{:?}", stage.networks());
     assert!(!stage.busy(), "a process of a guest is left");
+    let [alive, _] = rentals(scene);
+    assert!(alive.is_empty(), "rented hosts are left: {alive:?}");
     for folder in ["home/stacks", "stage/guests", "stage/domains"] {
         let left: Vec<_> =
             fs::read_dir(scene.temp.path().join(folder)).into_iter().flatten().flatten().collect();

@@ -12,7 +12,7 @@ use crate::{check, expected};
 type Called = (&'static str, fn() -> Walk);
 
 /// Walks by name.
-pub(crate) const WALKS: [Called; 14] = [
+pub(crate) const WALKS: [Called; 16] = [
     ("a_run", || Walk { victim: RUN, at_least: 26, ..Walk::default() }),
     ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }),
     ("a_throw_away_run", || {
@@ -26,6 +26,15 @@ pub(crate) const WALKS: [Called; 14] = [
     ("a_run_that_makes_room", || {
         let before: &[&[&str]] = &[&["run", "--vms", "debian_13-local-distro"]];
         Walk { world: "memory = 1700\n\n", before, victim: RUN, at_least: 30, ..Walk::default() }
+    }),
+    ("a_run_that_rents", || {
+        let victim = RUN_REMOTE;
+        Walk { config: EC2, victim, next: [GC, RUN_REMOTE], at_least: 30, ..Walk::default() }
+    }),
+    ("a_destroy_of_a_rented_host", || {
+        let before: &[&[&str]] = &[CONFIGURE_REMOTE, LAUNCH];
+        let victim = &["stack", "destroy", "--all", "--yes"];
+        Walk { config: EC2, before, victim, next: [GC, LIST], at_least: 6, ends_all: true, ..Walk::default() }
     }),
     ("a_destroy", || {
         let victim = &["stack", "destroy", "--all", "--yes"];
@@ -65,6 +74,14 @@ pub(crate) const WALKS: [Called; 14] = [
         let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH];
         Walk { before, victim: pause, next: [pause, resume], at_least: 8, ..Walk::default() }
     }),
+    ("an_update_of_images", || {
+        let next: [&[&str]; 2] = [RUN_PUBLISHED, VALIDATE];
+        Walk { world: PUBLISHED, victim: UPDATE, next, at_least: 18, ..Walk::default() }
+    }),
+    ("an_update_that_replaces_an_image", || {
+        let (before, next): (&[&[&str]], _) = (&[UPDATE], [RUN_PUBLISHED, VALIDATE]);
+        Walk { world: PUBLISHED, before, victim: UPDATE, next, at_least: 18, ..Walk::default() }
+    }),
     ("a_resume", || {
         let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH, &["stack", "pause"]];
         let victim = &["stack", "resume"];
@@ -72,6 +89,10 @@ pub(crate) const WALKS: [Called; 14] = [
     }),
 ];
 
+const EC2: &str = "[ec2]\nkey-name = \"mine\"\n";
+const RUN_REMOTE: &[&str] = &["run", "--vms", "debian_12-x86_64-distro"];
+const CONFIGURE_REMOTE: &[&str] = &["stack", "configure", "--vms", "debian_12-x86_64-distro", "--yes"];
+const GC: &[&str] = &["stack", "gc"];
 const CONFIGURE: &[&str] =
     &["stack", "configure", "--vms", "debian_12-local-distro,custom-6.12-local", "--yes"];
 const RECONFIGURE: &[&str] =
@@ -83,12 +104,26 @@ const CONFIGURE_NAT: &[&str] =
 const LIST: &[&str] = &["stack", "list"];
 const LAUNCH: &[&str] = &["stack", "launch"];
 
+const UPDATE: &[&str] = &["images", "update", "jammy"];
+const VALIDATE: &[&str] = &["images", "validate"];
+const RUN_PUBLISHED: &[&str] = &["run", "--vms", "jammy-local-distro"];
+/// An image that is another one at the second time.
+const PUBLISHED: &str = concat!(
+    "[[published]]\nname = \"ubuntu-22.04-x86_64.qcow2.xz\"\ncontent = [\"",
+    "8b0e7153bf7c3706d85c524e440066559a6656c90bd5482a90a29b9fa5ff5180bc0dbc0e15637ebb8e3b91d26ab4a829a95249f512c17b8ed411fa644d35db41d94e5efaf89fc43c5fa52f8b2b19b8f89a50f8a8e9bb8bdb5eba456bf92d5d98065e5751f75143a5f61debc267b0bc8d3b1939a9b4ddbe45cf642b0c3a4acdd7f9fcc589f8d0a9f94f03e7914c0f87f17f8499ff30499a90ebb4108e360ddfcfc69e290d9f945ffa4d1278220ad2cf1337349e455d52613c2813c40d2affbb1494978278947bec54",
+    "\", \"",
+    "0dddc05a496d2b6cd684fb9035e22c1d460fae4e72b005d284ba6492933cb9bfe74800c47f1006d779171cb09ee33b8cc952e16c39bd4eb2f06e1123a4ba88f438808c578e541b30e1f10d3de732212e9283c98e990afec468a6e24b2dec564f5eb04d8f675d8a9368db8f233a33951c5a83da3929add2292513d3ed27d093ab2ec357332cd389ed164c56a2491e9e8958efc346e3e74752e8e5f398b1360aff9a194d9db49610f59d9deaa05f0feb170f36557c3cd780672bd973be1804d1e06635eeff920e60e6",
+    "\"]\n\n"
+);
+
 const RUN: &[&str] = &["run", "--vms", "debian_12-local-distro"];
 const PACKAGE: &str = "[[package]]\nname = \"pkg/a\"\ntests = { TestA = \":\" }\n";
 
 /// A command that is killed at each of its steps.
 pub(crate) struct Walk {
     world: &'static str,
+    /// What stands in `kmt.toml` besides.
+    config: &'static str,
     before: &'static [&'static [&'static str]],
     victim: &'static [&'static str],
     /// What comes after it, by turns.
@@ -97,11 +132,22 @@ pub(crate) struct Walk {
     code: &'static str,
     /// It has more steps than so many.
     at_least: u32,
+    /// Whether it takes all away: then nothing has to come back.
+    ends_all: bool,
 }
 
 impl Default for Walk {
     fn default() -> Walk {
-        Walk { world: "", before: &[], victim: &[], next: [RUN, LIST], code: "0", at_least: 0 }
+        Walk {
+            world: "",
+            config: "",
+            before: &[],
+            victim: &[],
+            next: [RUN, LIST],
+            code: "0",
+            at_least: 0,
+            ends_all: false,
+        }
     }
 }
 
@@ -112,6 +158,7 @@ impl Walk {
         loop {
             step += 1;
             let scene = Scene::new(&format!("{}{PACKAGE}", self.world));
+            scene.configure(self.config);
             if self.configures() {
                 assert_eq!(scene.call(&["stack", "create"], &[]).code, "0");
             }
@@ -139,7 +186,7 @@ impl Walk {
             if let Some(run) = &said.run {
                 check::record(&scene, run, &said.code);
             }
-            if self.configures() {
+            if self.configures() && !self.ends_all {
                 self.converges(&scene, step, next == LAUNCH);
             }
             scene.strike();

@@ -67,8 +67,7 @@ fn program(stage: &Path) -> ExitCode {
     let script = std::fs::read_to_string(std::env::var_os(scene::SCRIPT).unwrap()).unwrap();
     let script = Script::parse(&script).unwrap_or_else(|error| panic!("world.toml: {error}"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let open = |settings: &kmt_run::settings::Settings| {
-        World::scripted(script.clone(), stage, &settings.root.value).unwrap()
-    };
+    let open =
+        |settings: &kmt_run::settings::Settings| World::scripted(script.clone(), stage, settings).unwrap();
     ExitCode::from(runtime.block_on(kmt_run::main_in(&open)))
 }

@@ -100,6 +100,11 @@ impl Scene {
         scene
     }
 
+    /// Says more in `kmt.toml`.
+    pub(crate) fn configure(&self, more: &str) {
+        fs::write(self.temp.path().join("repo/kmt.toml"), format!("{KMT_TOML}{more}")).unwrap();
+    }
+
     pub(crate) fn home(&self) -> PathBuf {
         self.temp.path().join("home")
     }
@@ -258,6 +263,13 @@ fn set(name: &str, folder: &Path, invocation: &str) -> Scene {
     // Every other file of the scenario is one of the repository.
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let file = entry.file_name();
+        if file == "user.toml" {
+            // The user's own file.
+            let folder = scene.temp.path().join(".config/kmt-run");
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(entry.path(), folder.join("config.toml")).unwrap();
+            continue;
+        }
         if entry.file_type().unwrap().is_file() && file != "world.toml" && file != "invocation" {
             fs::copy(entry.path(), scene.temp.path().join("repo").join(file)).unwrap();
         }

@@ -19,6 +19,7 @@ const BENCHES: &[(&str, &str, &str)] = &[
         "kmt-run",
         "a pipeline with 2 GB of results against `curl --parallel`, and again: less than a second",
     ),
+    ("unpack", "kmt-run", "unpacking an image against `xz -T0` and `zstd -T0`: at least 0.9 of their speed"),
     ("plan", "kmt-run", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
     ("triage", "kmt-reporters", "the cause of a gigabyte of console, on one core"),
 ];

@@ -215,6 +215,30 @@ pub enum Event {
         /// Why not a better one, where that is so.
         notice: Option<String>,
     },
+    /// A host was rented; it is paid for from now on.
+    HostRented {
+        /// The cloud's name of it.
+        host: String,
+        /// What it runs without emulation.
+        arch: Arch,
+        /// Its type.
+        instance_type: String,
+        /// Availability zone.
+        zone: String,
+        /// US dollars an hour, where known.
+        usd_per_hour: Option<f64>,
+        /// When it ends itself at the latest.
+        expires: Option<DateTime<Utc>>,
+    },
+    /// A rented host was ended.
+    HostEnded {
+        /// The cloud's name of it.
+        host: String,
+        /// How long it lived, where known.
+        age_ms: Option<u64>,
+        /// US dollars that it came to, where known.
+        usd: Option<f64>,
+    },
     /// A host cannot take machines.
     HostFailed {
         /// `local`, or the remote's name.

@@ -45,6 +45,8 @@ impl View<'_> {
             Event::RunHalted { .. }
             | Event::SplatAllowed { .. }
             | Event::CellFailed { .. }
+            | Event::HostRented { .. }
+            | Event::HostEnded { .. }
             | Event::HostFailed { .. }
             | Event::CancelRequested { .. }
             | Event::MachineLost { .. }

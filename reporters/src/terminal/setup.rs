@@ -5,7 +5,7 @@ use super::lines::View;
 use super::paint::{Role, Verb};
 use crate::event::{CellId, Event, LossEvidence, PreparedStep};
 use crate::output::NoOutput;
-use crate::text::{bytes, escape, plural};
+use crate::text::{bytes, escape, plural, roughly};
 use crate::triage::boot_cause;
 
 /// Causes that say no more than the message of the failure does.
@@ -159,6 +159,30 @@ impl View<'_> {
         (!UNSURE.contains(&finding.cause)).then_some(finding.says)
     }
 
+    /// What a rented host costs, before and after.
+    fn rented(&self, event: &Event) -> String {
+        match event {
+            Event::HostRented { host, arch, instance_type, zone, usd_per_hour, expires } => {
+                let price = usd_per_hour.map_or(String::new(), |usd| format!(", {usd:.2} USD an hour"));
+                let until =
+                    expires.map_or(String::new(), |at| at.format(", ends by %Y-%m-%d %H:%M UTC").to_string());
+                let text = format!(
+                    "{} for {arch}: {} in {}{price}{until}",
+                    escape(host),
+                    escape(instance_type),
+                    escape(zone)
+                );
+                self.paint.note(Verb::good("Rented"), &text)
+            }
+            Event::HostEnded { host, age_ms, usd } => {
+                let age = age_ms.map_or(String::new(), |ms| format!(" after {}", roughly(ms)));
+                let usd = usd.map_or(String::new(), |usd| format!(", about {usd:.2} USD"));
+                self.paint.note(Verb::good("Ended"), &format!("{}{age}{usd}", escape(host)))
+            }
+            _ => String::new(),
+        }
+    }
+
     fn failed(&self, event: &Event) -> String {
         match event {
             Event::CellFailed { cell, stage, message } => {
@@ -166,6 +190,7 @@ impl View<'_> {
                 let text = format!("{} failed: {}", escape(stage), escape(first));
                 self.paint.line(Verb::bad("NOT-RUN"), None, &self.cell(cell), &text)
             }
+            Event::HostRented { .. } | Event::HostEnded { .. } => self.rented(event),
             Event::HostFailed { host, message } => {
                 self.paint.note(Verb::bad("HOST FAIL"), &format!("{}: {}", escape(host), escape(message)))
             }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{machines, say, source, ssh_key};
+use super::super::hire::{self, Hiring};
+use super::super::{machines, remotes, say, source, ssh_key};
 use super::{Desk, debugging, provision};
 use crate::cli::Launch;
 use crate::error::{Failure, Kind, Result};
@@ -11,8 +12,9 @@ use crate::machine::converge::{Asked, converge};
 use crate::machine::warm::Unbegun;
 use crate::matrix::Cell;
 use crate::settings::Settings;
-use crate::stack::Progress;
 use crate::stack::reconcile::{Seen, Step, reconcile};
+use crate::stack::record::Owner;
+use crate::stack::{Lease, Progress};
 use crate::world::World;
 
 /// Brings the stack to what is configured.
@@ -42,14 +44,20 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
         )
         .hint(format!("kmt-run stack configure --stack {name} --vms debian_12-local-distro")));
     }
-    source::refuse_remote(&cells)?;
+    source::refuse_remote(&cells, settings)?;
     let steps = reconcile(&spec, &seen);
-    let images = ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone());
+    let images = ImageStore::new(
+        settings.home.images(),
+        settings.home.cache(),
+        world.debian.clone(),
+        world.store.clone(),
+    );
     available(&images, &cells, &steps)?;
     let host = desk.host().await?;
     if !args.oversubscribe {
         machines::fit(&host, &seen, &steps, &spec)?;
     }
+    let _leases = hire(args, &desk, &cells).await?;
     let supply = desk.supply(&host, args.oversubscribe, debugging(args.gdb)).await?;
     let shared = SharedImages::new(&images, cells.iter().map(|(_, image)| image));
     for step in &steps {
@@ -61,7 +69,7 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
     }
     let asked = Asked { supply: &supply, images: &shared, cells: &cells };
     let up = supply.beside(converge(&asked, &steps, &seen), Unbegun::Begin).await?;
-    desk.stack.drop_unused_network(world.hypervisor.as_ref()).await?;
+    desk.stack.drop_unused_network(&world.hosts).await?;
     if args.gdb {
         tell_gdb(&desk)?;
     }
@@ -73,6 +81,22 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
             Ok(done)
         }
     }
+}
+
+/// Rents the hosts that are missing, for as long as the stack is there.
+async fn hire(args: &Launch, desk: &Desk<'_>, cells: &[(Cell, ImageRequest)]) -> Result<Vec<Lease>> {
+    let ids = cells.iter().map(|(cell, _)| &cell.id);
+    let remotes = remotes::ask(desk.settings, desk.world, Some(&desk.stack), ids).await?;
+    let asked = cells.iter().map(|(cell, _)| cell);
+    let needed = hire::needed(asked, &remotes, desk.settings, desk.world).await?;
+    if let Some(needed) = &needed {
+        needed.preflight(args.yes).await?;
+    }
+    let asker = hire::asker(&desk.settings.root.value).await;
+    let sink = desk.told.as_ref();
+    let hiring = Hiring { needed, world: desk.world, stack: &desk.stack, asker, sink };
+    let rented = hiring.rent(Owner::Configured).await;
+    rented.into_iter().map(|(_, rented)| rented.map(|(_, lease)| lease)).collect()
 }
 
 /// Says what is typed to debug each machine, and which ones cannot be.

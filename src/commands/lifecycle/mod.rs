@@ -17,12 +17,13 @@ use tokio::sync::watch;
 
 use self::told::Told;
 use super::stack::named;
-use super::{machines, preflight, say, signals};
+use super::{preflight, remotes, say, signals, source};
 use crate::cli::Lifecycle;
 use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::machine::supply::{Debugging, Machines, Supply};
 use crate::machine::warm::Templates;
+use crate::matrix::Cell;
 use crate::settings::{Settings, Wishes};
 use crate::stack::reconcile::Seen;
 use crate::stack::record::Owner;
@@ -44,13 +45,14 @@ pub(super) async fn lifecycle(
         Lifecycle::Create { stack } => configure::create(settings, stack.as_deref()).await,
         Lifecycle::Configure(args) => configure::configure(args, wishes, open).await,
         Lifecycle::Launch(args) => launch::launch(args, settings, world).await,
-        Lifecycle::Pause { target, cold } => {
+        Lifecycle::Pause { target, cold, remote } => {
             let desk = Desk::at(settings, world, target).await?;
-            rest::pause(&desk, if *cold { stack::record::Rest::Off } else { stack::record::Rest::Saved })
-                .await
+            let how = if *cold { stack::record::Rest::Off } else { stack::record::Rest::Saved };
+            rest::pause(&desk, how, rest::Reach::of(*remote)).await
         }
-        Lifecycle::Resume { target, oversubscribe } => {
-            rest::resume(&Desk::at(settings, world, target).await?, *oversubscribe).await
+        Lifecycle::Resume { target, oversubscribe, remote } => {
+            let desk = Desk::at(settings, world, target).await?;
+            rest::resume(&desk, *oversubscribe, rest::Reach::of(*remote)).await
         }
         Lifecycle::Reset { target, vm, gdb } => {
             rest::reset(&Desk::at(settings, world, target).await?, vm, debugging(*gdb)).await
@@ -90,16 +92,24 @@ impl<'a> Desk<'a> {
     /// Gives its machines, on behalf of its configuration.
     async fn supply<'s>(
         &'s self,
-        host: &'s HostFacts,
+        host: &HostFacts,
         oversubscribe: bool,
         debugging: Debugging,
     ) -> Result<Supply<'s>> {
+        let record = self.stack.record()?;
+        let cells = source::cells_of_spec(&source::catalogue()?, &record.spec)?;
+        let wanted =
+            cells.iter().map(|cell| &cell.id).chain(record.machines.values().map(|machine| &machine.cell));
+        let remotes = remotes::ask(self.settings, self.world, Some(&self.stack), wanted).await?;
+        remotes.refuse(cells.iter())?;
+        remotes.tell(self.told.as_ref());
+        let cells: Vec<&Cell> = cells.iter().collect();
+        let seats = remotes::seats(self.world, &self.stack, host, remotes, &cells, oversubscribe).await?;
         Ok(Supply {
             world: self.world,
             home: &self.settings.home,
             stack: &self.stack,
-            host,
-            capacity: machines::capacity(host, &self.stack, self.world, oversubscribe).await?,
+            seats,
             templates: Templates::of(&self.settings.home, self.world.warmth),
             network: self.network()?,
             machines: Machines::Reuse,
@@ -123,8 +133,10 @@ impl<'a> Desk<'a> {
     /// Its machines as they are now.
     async fn seen(&self) -> Result<Vec<Seen>> {
         let mut seen = Vec::new();
-        for record in self.stack.record()?.machines.into_values() {
-            let state = self.world.hypervisor.state(&self.stack.domain_name(&record.id)).await?;
+        let whole = self.stack.record()?;
+        for record in whole.machines.values().cloned() {
+            let hypervisor = self.world.hosts.of_machine(&whole, &record)?;
+            let state = hypervisor.state(&self.stack.domain_name(&record.id)).await?;
             seen.push(Seen { record, state });
         }
         Ok(seen)

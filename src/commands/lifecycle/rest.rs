@@ -15,19 +15,45 @@ use crate::stack::reconcile::Step;
 use crate::stack::record::Rest;
 use crate::stack::{MachineRecord, Stack, alias, lease_all};
 
+/// Which machines a pause reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those of this machine.
+    Here,
+    /// Those of remote hosts too.
+    Everywhere,
+}
+
+impl Reach {
+    /// What `--remote` means.
+    pub(super) fn of(remote: bool) -> Reach {
+        if remote { Reach::Everywhere } else { Reach::Here }
+    }
+
+    /// Whether that machine is meant; says so where it is not.
+    fn takes(self, machine: &MachineRecord) -> bool {
+        let taken = self == Reach::Everywhere || machine.cell.location == Location::Local;
+        if !taken {
+            let what = "it is remote, and left alone; `--remote` takes it too";
+            say(&format!("{:>12} {}: {what}", "Note", machine.id));
+        }
+        taken
+    }
+}
+
 /// Ends all machines of the stack that run, and keeps what they are.
 ///
 /// # Errors
 /// One is in use by another process, or the hypervisor refused; those that are paused stay so.
-pub(super) async fn pause(desk: &Desk<'_>, how: Rest) -> Result<u8> {
+pub(super) async fn pause(desk: &Desk<'_>, how: Rest, reach: Reach) -> Result<u8> {
     let leases = lease_all(&desk.stack)?;
     let mut paused = Vec::new();
     for (machine, _) in &leases {
-        if machine.cell.location == Location::Remote {
-            say(&format!("{:>12} {}: it is remote, and left alone", "Note", machine.id));
+        if !reach.takes(machine) {
             continue;
         }
-        let state = desk.world.hypervisor.state(&desk.stack.domain_name(&machine.id)).await?;
+        let hypervisor = desk.world.hosts.of_machine(&desk.stack.record()?, machine)?;
+        let state = hypervisor.state(&desk.stack.domain_name(&machine.id)).await?;
         if state == Some(DomainState::Running) {
             paused.push(machine);
         }
@@ -44,7 +70,7 @@ pub(super) async fn pause(desk: &Desk<'_>, how: Rest) -> Result<u8> {
 }
 
 async fn pause_one(desk: &Desk<'_>, machine: &MachineRecord, how: Rest) -> Result<()> {
-    let hypervisor = desk.world.hypervisor.as_ref();
+    let hypervisor = desk.world.hosts.of_machine(&desk.stack.record()?, machine)?;
     let domain = desk.stack.domain_name(&machine.id);
     // Written down first: whoever finds it knows that it is meant to come up again as it is.
     desk.stack.change(|record| {
@@ -81,14 +107,17 @@ async fn flush(desk: &Desk<'_>, machine: &MachineRecord) {
 ///
 /// # Errors
 /// No room, or a machine that did not come up.
-pub(super) async fn resume(desk: &Desk<'_>, oversubscribe: bool) -> Result<u8> {
+pub(super) async fn resume(desk: &Desk<'_>, oversubscribe: bool, reach: Reach) -> Result<u8> {
     let seen = desk.seen().await?;
     let asleep = |rest: Option<Rest>, state| match state {
         Some(DomainState::Saved | DomainState::Off) => true,
         Some(DomainState::Running | DomainState::Paused) => rest.is_some(),
         None => false,
     };
-    let asleep: Vec<_> = seen.iter().filter(|machine| asleep(machine.record.rest, machine.state)).collect();
+    let asleep: Vec<_> = seen
+        .iter()
+        .filter(|machine| asleep(machine.record.rest, machine.state) && reach.takes(&machine.record))
+        .collect();
     let host = desk.host().await?;
     if !oversubscribe {
         let steps: Vec<Step> = asleep.iter().map(|machine| Step::Wake(machine.record.id.clone())).collect();
@@ -124,7 +153,8 @@ pub(super) async fn reset(desk: &Desk<'_>, wanted: &str, debugging: Debugging) -
         .ok_or_else(|| Failure::usage(format!("the catalogue does not know `{}`", record.cell)))?;
     let request = source::image_of(&cell, &catalogue)?;
     let home = &desk.settings.home;
-    let store = ImageStore::new(home.images(), home.cache(), desk.world.debian.clone());
+    let store =
+        ImageStore::new(home.images(), home.cache(), desk.world.debian.clone(), desk.world.store.clone());
     let image = SharedImages::new(&store, [&request]).get(&request, desk.told.as_ref()).await?;
     let host = desk.host().await?;
     let supply = desk.supply(&host, false, debugging).await?;

@@ -10,9 +10,14 @@ use super::super::print;
 use super::{find, interrupted};
 use crate::error::{Failure, Kind, Result};
 use crate::settings::Settings;
+use crate::stack::alias::Named;
+use crate::world::World;
 
 /// How often a console is read that is followed.
 const TICK: Duration = Duration::from_millis(100);
+/// How often, and how many times at most, it is looked whether all of a console elsewhere has come.
+const FETCH: Duration = Duration::from_millis(250);
+const FETCHES: u32 = 20;
 
 /// Prints the console of a machine.
 ///
@@ -20,13 +25,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// No such machine, or it has no console yet.
 pub(super) async fn console(
     settings: &Settings,
+    world: &World,
     stack: Option<&str>,
     vm: &str,
-    follow: bool,
-    lines: Option<usize>,
+    (follow, lines): (bool, Option<usize>),
 ) -> Result<u8> {
     let named = find(settings, stack, vm).await?;
     let path = named.stack.machine_folder(&named.machine.id).join("console.log");
+    fetched(world, &named, &path).await?;
     let mut file = std::fs::File::open(&path).map_err(|error| {
         Failure::new(Kind::Infrastructure, format!("machine `{}` has no console", named.machine.id))
             .caused_by(error)
@@ -59,6 +65,26 @@ pub(super) async fn console(
         followed = following => followed.map(|()| 0),
         () = interrupted() => Ok(0),
     }
+}
+
+/// Has what a machine on another host has written come here.
+async fn fetched(world: &World, named: &Named, path: &Path) -> Result<()> {
+    if named.machine.host.is_none() {
+        return Ok(());
+    }
+    let hypervisor = world.hosts.of_machine(&named.stack.record()?, &named.machine)?;
+    hypervisor.follow(&named.stack.domain_name(&named.machine.id), path).await?;
+    // What is there comes in one go; what comes later is followed.
+    let mut length = None;
+    for _ in 0..FETCHES {
+        tokio::time::sleep(FETCH).await;
+        let now = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        if now > 0 && length == Some(now) {
+            break;
+        }
+        length = Some(now);
+    }
+    Ok(())
 }
 
 /// Whether the file is still the one at its path.

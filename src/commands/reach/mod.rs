@@ -40,7 +40,7 @@ pub(super) async fn reach(command: &cli::Reach, settings: &Settings, world: &Wor
             cp::cp(settings, world, stack.as_deref(), paths).await
         }
         cli::Reach::Console { vm, stack, follow, lines } => {
-            console::console(settings, stack.as_deref(), vm, *follow, *lines).await
+            console::console(settings, world, stack.as_deref(), vm, (*follow, *lines)).await
         }
         cli::Reach::Status { stack, all, format } => {
             status::status(settings, world, stack.as_deref(), *all, *format).await
@@ -88,7 +88,10 @@ async fn find(settings: &Settings, stack: Option<&str>, vm: &str) -> Result<Name
 /// Why a machine cannot be reached now: it does not run. `None` where it does, or nobody can tell.
 async fn unreachable(world: &World, named: &Named) -> Option<Failure> {
     let domain = named.stack.domain_name(&named.machine.id);
-    let state = match world.hypervisor.state(&domain).await {
+    let hypervisor =
+        named.stack.record().and_then(|record| world.hosts.of_machine(&record, &named.machine)).ok()?;
+    let state = match hypervisor.state(&domain).await {
+        Err(error) if named.machine.host.is_some() => return Some(error.into()),
         Err(_) | Ok(Some(DomainState::Running)) => return None,
         Ok(Some(DomainState::Off)) => "off",
         Ok(Some(_)) => "paused",
@@ -113,7 +116,7 @@ fn line_of(command: &[String]) -> Option<String> {
 /// The line that reaches a machine by hand, without kmt-run.
 fn manual(named: &Named) -> String {
     let config = named.stack.ssh_config();
-    format!("ssh -F {} {}", shell_quoted(&config.display().to_string()), shell_quoted(&named.machine.id))
+    format!("ssh -F {} {}", shell_quoted(&config.display().to_string()), shell_quoted(&named.machine.alias()))
 }
 
 /// Comes with the first SIGINT, SIGTERM or SIGHUP.

@@ -1,5 +1,7 @@
 //! `stack ssh-config`: nothing but the configuration on standard output.
 
+use std::collections::BTreeMap;
+
 use super::super::print;
 use super::super::stack::named;
 use super::everything;
@@ -17,12 +19,15 @@ pub(super) async fn ssh_config(settings: &Settings, stacks: &[String]) -> Result
         wanted.push(named(settings, Some(name)).await?.uuid);
     }
     let mut text = "# Machines of kmt-run. Include this file at the top of ~/.ssh/config.\n".to_owned();
+    let mut hosts = BTreeMap::new();
     for machine in everything(settings)? {
         if (all || wanted.contains(&machine.stack.uuid))
             && let Some(section) = machine.stack.ssh_section(&machine.machine, &machine.hosts)?
         {
             text.push_str(&section);
+            hosts.extend(machine.stack.host_sections()?);
         }
     }
+    hosts.values().for_each(|section| text.push_str(section));
     print(text.as_bytes())
 }

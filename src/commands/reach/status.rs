@@ -73,7 +73,10 @@ struct Seen {
 async fn look(world: &World, named: &Named) -> Seen {
     let (stack, machine) = (&named.stack, &named.machine);
     let holder = stack.holder(&machine.id);
-    let domain = world.hypervisor.state(&stack.domain_name(&machine.id)).await;
+    let domain = match stack.record().and_then(|record| world.hosts.of_machine(&record, machine)) {
+        Ok(hypervisor) => hypervisor.state(&stack.domain_name(&machine.id)).await.map_err(drop),
+        Err(_) => Err(()),
+    };
     let greets = match domain {
         Ok(Some(DomainState::Running)) => {
             world.transport.greeting(&Parts::route_of(stack, machine)).await.is_ok()
@@ -206,7 +209,7 @@ fn json_of(stack: &Stack, own: &[&Named], seen: &[Seen]) -> Result<Value> {
             "progress": machine.progress, "owner": machine.owner, "address": machine.place(),
             "vcpu": machine.vcpu, "memory_mib": machine.memory_mib, "created": machine.created,
             "image": image(&machine.cell), "domain": stack.domain_name(&machine.id), "ssh": manual(named), "uses": uses,
-            "gdb": machine.gdb_line(),
+            "gdb": machine.gdb_line(), "host": machine.host,
         })
     };
     let wanted = |wanted: &&MachineSpec| {

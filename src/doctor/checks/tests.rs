@@ -26,6 +26,7 @@ fn well() -> Facts {
         images: vec![("debian_12".to_owned(), None)],
         keys: vec![(PathBuf::from("/h/key"), Some(0o100_600))],
         user_key: Some(("/k".to_owned(), true)),
+        rentable: None,
         leftovers: Vec::new(),
     }
 }
@@ -78,6 +79,9 @@ fn each_fact_is_told_by_its_own_check() {
     assert_eq!(found(|f| f.user_key = Some(("/k".to_owned(), false))), ["wrong ssh-key"]);
     assert_eq!(found(|f| f.host.go = None), ["note go"]);
     assert_eq!(found(|f| f.host.cloud.clear()), ["note cloud"]);
+    assert!(found(|f| f.rentable = Some(Ok("EC2 would rent x".to_owned()))).is_empty());
+    let refused = || Failure::new(crate::error::Kind::Remote, "ec2 could not rehearse").hint("aws sso login");
+    assert_eq!(found(|f| f.rentable = Some(Err(refused()))), ["wrong cloud"]);
     assert_eq!(found(|f| f.host.gitlab = None), ["note gitlab"]);
     let foreign = Leftover::Foreign { domain: "d".to_owned() };
     assert_eq!(found(|f| f.leftovers = vec![foreign]), ["note leftovers"]);

@@ -104,6 +104,14 @@ fn write(tree: &Path, path: &str, text: &str) -> Result<()> {
     written.map_err(|error| Error::io("debian", "write", shown(&file), &error))
 }
 
+fn write_kernel(tree: &Path, name: &str) -> Result<()> {
+    let modules = "lib/modules/6.1.0-fake";
+    write(tree, "boot/vmlinuz-6.1.0-fake", &format!("kernel {name}"))?;
+    write(tree, &format!("{modules}/modules.builtin"), "kernel/fs/ext4/ext4.ko\n")?;
+    write(tree, &format!("{modules}/kernel/virtio_blk.ko"), "blk")?;
+    write(tree, &format!("{modules}/kernel/virtio_net.ko"), "net")
+}
+
 fn absent(tree: &Path) -> Result<()> {
     if tree.exists() { Err(careless("make", &shown(tree), "it exists")) } else { Ok(()) }
 }
@@ -152,15 +160,19 @@ impl DebianTools for FakeDebian {
         absent(tree)?;
         self.step("unpack", wanted).await?;
         if wanted.starts_with("linux-image-") {
-            let modules = "lib/modules/6.1.0-fake";
-            write(tree, "boot/vmlinuz-6.1.0-fake", &format!("kernel {wanted}"))?;
-            write(tree, &format!("{modules}/modules.builtin"), "kernel/fs/ext4/ext4.ko\n")?;
-            write(tree, &format!("{modules}/kernel/virtio_blk.ko"), "blk")?;
-            write(tree, &format!("{modules}/kernel/virtio_net.ko"), "net")?;
+            write_kernel(tree, wanted)?;
         } else {
             write(tree, "bin/busybox", "#!")?;
         }
         Ok(vec![Package { name: wanted.replace('*', "9"), version: "1.0-1".into() }])
+    }
+
+    async fn unpack_file(&self, file: &Path, _: Arch, tree: &Path) -> Result<Package> {
+        self.step("unpack", &shown(file)).await?;
+        let name =
+            fs::read_to_string(file).map_err(|error| Error::io("debian", "read", shown(file), &error))?;
+        write_kernel(tree, &name)?;
+        Ok(Package { name: name.trim().to_owned(), version: "1.0-1".into() })
     }
 
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()> {

@@ -106,6 +106,9 @@ pub trait DebianTools: Send + Sync {
     /// packages came. The suite has been refreshed.
     async fn unpack(&self, suite: Suite<'_>, wanted: &str, tree: &Path) -> Result<Vec<Package>>;
 
+    /// Unpacks the package in `file`, which must be for `arch`, over what is at `tree`; says what it is.
+    async fn unpack_file(&self, file: &Path, arch: Arch, tree: &Path) -> Result<Package>;
+
     /// Writes the module indexes of `lib/modules/<release>` below `tree`.
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()>;
 

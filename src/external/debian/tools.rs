@@ -395,6 +395,23 @@ impl DebianTools for DebianHost {
         Ok(all.into_iter().map(|package| Package { name: package.name, version: package.version }).collect())
     }
 
+    async fn unpack_file(&self, file: &Path, arch: Arch, tree: &Path) -> Result<Package> {
+        let fields =
+            self.tool("dpkg-deb").args(["--show", "--showformat", "${Package} ${Version} ${Architecture}"]);
+        let shown_fields =
+            fields.arg(file).success().await.map_err(|error| self.explain("dpkg-deb", error))?.text();
+        let mut words = shown_fields.split_whitespace().map(str::to_owned);
+        let (name, version) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let of = words.next().unwrap_or_default();
+        if of != arch.deb() && of != "all" {
+            let why = format!("it is for {of}, and {} is wanted", arch.deb());
+            return Err(Error::new("dpkg-deb", "unpack", shown(file), Class::Rejected, why));
+        }
+        let child = self.tool("dpkg-deb").arg("--extract").arg(file).arg(tree);
+        child.success().await.map_err(|error| self.explain("dpkg-deb", error))?;
+        Ok(Package { name, version })
+    }
+
     async fn depmod(&self, tree: &Path, release: &str) -> Result<()> {
         let child = self.tool("depmod").arg("--basedir").arg(tree).arg(release);
         child.success().await.map(drop).map_err(|error| self.explain("depmod", error))

@@ -24,12 +24,43 @@ const MEMORY: &[u8] = b"the memory of a guest that waits\n";
 #[derive(Debug, Clone)]
 pub struct FakeHypervisor {
     stage: Arc<Stage>,
+    host: Option<String>,
 }
 
 impl FakeHypervisor {
     /// The hypervisor of `stage`.
     pub fn new(stage: Arc<Stage>) -> FakeHypervisor {
-        FakeHypervisor { stage }
+        FakeHypervisor { stage, host: None }
+    }
+
+    /// That of a remote host of `stage`.
+    pub fn on(stage: Arc<Stage>, host: &str) -> FakeHypervisor {
+        FakeHypervisor { stage, host: Some(host.to_owned()) }
+    }
+
+    /// The domains of its host.
+    fn domains(&self) -> Vec<Domain> {
+        self.stage.domains().into_iter().filter(|domain| domain.host == self.host).collect()
+    }
+
+    /// Memory and processors of its host.
+    fn room(&self) -> (u64, u32) {
+        match &self.host {
+            None => (self.stage.script.memory, self.stage.script.cores),
+            Some(host) => {
+                let remote = self.stage.script.remote(host);
+                (remote.memory, remote.cores)
+            }
+        }
+    }
+
+    async fn reachable(&self) -> Result<()> {
+        self.stage.reachable(self.host.as_deref()).await
+    }
+
+    /// Its domain of that name.
+    fn domain(&self, name: &str) -> Option<Domain> {
+        self.stage.domain(name).filter(|domain| domain.host == self.host)
     }
 
     fn refused(operation: &'static str, subject: &str, class: Class, words: &str) -> Error {
@@ -48,7 +79,7 @@ impl FakeHypervisor {
         if domain.port != 0 && self.stage.ssh_at(domain).is_none() {
             return careless("its network is not there, or has no lease for it");
         }
-        let others: Vec<Domain> = self.stage.domains();
+        let others: Vec<Domain> = self.domains();
         let others = others.iter().filter(|other| other.name != domain.name && other.runs());
         let ports = |domain: &Domain| {
             std::iter::once(domain.port).filter(|port| *port != 0).chain(domain.gdb).collect::<Vec<_>>()
@@ -57,7 +88,7 @@ impl FakeHypervisor {
             return careless("its port belongs to another domain");
         }
         let taken: u64 = others.map(memory_of).sum::<u64>() + memory_of(domain);
-        let there = self.stage.script.memory;
+        let (there, _) = self.room();
         if taken > there && !self.stage.script.overcommit {
             return careless(&format!("guests would have {taken} MiB of {there}"));
         }
@@ -152,8 +183,9 @@ impl FakeHypervisor {
 #[async_trait]
 impl Hypervisor for FakeHypervisor {
     async fn facts(&self) -> Result<HostFacts> {
+        self.reachable().await?;
         self.stage.look("facts", "the host")?;
-        let running = self.stage.domains().into_iter().filter(Domain::runs);
+        let running = self.domains().into_iter().filter(Domain::runs);
         let taken: u64 = running.map(|domain| memory_of(&domain)).sum();
         Ok(HostFacts {
             acceleration: Acceleration {
@@ -161,8 +193,8 @@ impl Hypervisor for FakeHypervisor {
                 cpu: "host".to_owned(),
                 notice: None,
             },
-            cores: self.stage.script.cores,
-            memory_mib: self.stage.script.memory.saturating_sub(taken),
+            cores: self.room().1,
+            memory_mib: self.room().0.saturating_sub(taken),
             qemu_user: None,
             most_vcpu: None,
             notices: Vec::new(),
@@ -179,6 +211,7 @@ impl Hypervisor for FakeHypervisor {
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> Result<()> {
         let name = overlay.display().to_string();
         let machine = overlay.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        self.reachable().await?;
         self.stage.act("create-overlay", &machine)?;
         if !base.is_file() || overlay.exists() {
             return Err(self.stage.careless("create-overlay", &name, "no base, or the overlay exists"));
@@ -195,6 +228,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn define(&self, spec: &DomainSpec) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("define", &spec.name)?;
         if let Some(known) = self.stage.domain(&spec.name) {
             if known.power != Power::Off {
@@ -214,19 +248,27 @@ impl Hypervisor for FakeHypervisor {
             return Err(self.stage.careless("define", &spec.name, "it has not exactly one overlay"));
         }
         let files = spec.disks.iter().map(|disk| disk.file.clone());
-        let files = files.chain([&spec.kernel, &spec.initrd, &spec.console].map(Clone::clone));
+        let direct = spec.direct.iter().flat_map(|direct| [direct.kernel.clone(), direct.initrd.clone()]);
+        let files = files.chain(direct).chain([spec.console.clone()]);
+        // Who boots by itself learns who it is from a disk.
+        let seed = spec.disks.iter().find(|disk| disk.format == DiskFormat::Raw && disk.serial.is_none());
+        let identity = spec.direct.as_ref().map(|direct| &direct.initrd).or(seed.map(|disk| &disk.file));
+        let Some(identity) = identity.cloned() else {
+            return Err(self.stage.careless("define", &spec.name, "nothing tells it who it is"));
+        };
         self.stage.put(&Domain {
             name: spec.name.clone(),
             uuid: spec.uuid,
             stack: spec.stack,
             machine: spec.machine.clone(),
             memory_mib: spec.memory_mib,
+            host: self.host.clone(),
             lan: spec.lan.clone().map(|lan| (lan, spec.mac.clone())),
             gdb: spec.gdb,
             port: spec.ssh_port,
             files: files.collect(),
             console: spec.console.clone(),
-            initrd: spec.initrd.clone(),
+            initrd: identity,
             told: spec.identity.is_some(),
             waits: false,
             power: Power::Off,
@@ -239,8 +281,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn start(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("start", name)?;
-        let Some(mut domain) = self.stage.domain(name) else {
+        let Some(mut domain) = self.domain(name) else {
             return Err(self.stage.careless("start", name, "there is no such domain"));
         };
         self.check(&domain)?;
@@ -279,13 +322,15 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn state(&self, name: &str) -> Result<Option<DomainState>> {
+        self.reachable().await?;
         self.stage.look("state", name)?;
-        Ok(self.stage.domain(name).map(|domain| state_of(&domain)))
+        Ok(self.domain(name).map(|domain| state_of(&domain)))
     }
 
     async fn save(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("save", name)?;
-        let Some(mut domain) = self.stage.domain(name).filter(Domain::runs) else {
+        let Some(mut domain) = self.domain(name).filter(Domain::runs) else {
             return Err(self.stage.careless("save", name, "it does not run"));
         };
         freeze_processes(&self.stage.guest(name), Signal::STOP);
@@ -297,7 +342,7 @@ impl Hypervisor for FakeHypervisor {
 
     async fn keep(&self, name: &str, file: &Path) -> Result<()> {
         self.stage.act("keep", name)?;
-        let Some(mut domain) = self.stage.domain(name).filter(|domain| domain.runs() && domain.waits) else {
+        let Some(mut domain) = self.domain(name).filter(|domain| domain.runs() && domain.waits) else {
             return Err(self.stage.careless("keep", name, "its guest does not wait to hear who it is"));
         };
         let initrd = fs::read(&domain.initrd).unwrap_or_default();
@@ -316,7 +361,7 @@ impl Hypervisor for FakeHypervisor {
         self.define(spec).await?;
         let name = spec.name.as_str();
         self.stage.act("revive", name)?;
-        let Some(mut domain) = self.stage.domain(name) else {
+        let Some(mut domain) = self.domain(name) else {
             return Err(self.stage.careless("revive", name, "there is no such domain"));
         };
         self.check(&domain)?;
@@ -343,7 +388,7 @@ impl Hypervisor for FakeHypervisor {
     async fn tell(&self, spec: &DomainSpec, words: &[u8]) -> Result<()> {
         let name = spec.name.as_str();
         self.stage.act("tell", name)?;
-        let Some(domain) = self.stage.domain(name).filter(|domain| domain.runs() && domain.waits) else {
+        let Some(domain) = self.domain(name).filter(|domain| domain.runs() && domain.waits) else {
             return Err(self.stage.careless("tell", name, "its guest does not wait to hear who it is"));
         };
         // What it is told must be what its initrd would have told it.
@@ -362,8 +407,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn stop(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("stop", name)?;
-        let Some(mut domain) = self.stage.domain(name) else {
+        let Some(mut domain) = self.domain(name) else {
             return Err(self.stage.careless("stop", name, "there is no such domain"));
         };
         if domain.runs() {
@@ -376,6 +422,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("remove", name)?;
         self.stage.forget(name);
         self.stage.done("remove", name);
@@ -383,6 +430,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn owned(&self) -> Result<Vec<OwnedDomain>> {
+        self.reachable().await?;
         self.stage.look("owned", "the host")?;
         let owned = |domain: Domain| OwnedDomain {
             state: state_of(&domain),
@@ -390,10 +438,11 @@ impl Hypervisor for FakeHypervisor {
             stack: domain.stack,
             machine: domain.machine,
         };
-        Ok(self.stage.domains().into_iter().map(owned).collect())
+        Ok(self.domains().into_iter().map(owned).collect())
     }
 
     async fn networks(&self) -> Result<Vec<String>> {
+        self.reachable().await?;
         self.stage.look("networks", "the host")?;
         let made = self.stage.networks().into_iter().map(|network| network.subnet.to_string());
         Ok(self.stage.script.host.routes.iter().cloned().chain(made).collect())
@@ -404,6 +453,7 @@ impl Hypervisor for FakeHypervisor {
         if there.contains(network) {
             return Ok(());
         }
+        self.reachable().await?;
         self.stage.act("raise-network", &network.name)?;
         let meets = |taken: &String| network.subnet.meets(taken);
         if self.networks().await?.iter().any(meets) || there.iter().any(|other| other.name == network.name) {
@@ -415,6 +465,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn remove_network(&self, name: &str) -> Result<()> {
+        self.reachable().await?;
         self.stage.act("remove-network", name)?;
         let uses = |domain: &Domain| domain.lan.as_ref().is_some_and(|(lan, _)| lan == name);
         if self.stage.domains().iter().any(uses) {
@@ -426,6 +477,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn owned_networks(&self) -> Result<Vec<OwnedNetwork>> {
+        self.reachable().await?;
         self.stage.look("owned-networks", "the host")?;
         let owned = |network: NetworkSpec| OwnedNetwork { name: network.name, stack: network.stack };
         Ok(self.stage.networks().into_iter().map(owned).collect())

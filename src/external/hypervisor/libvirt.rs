@@ -119,8 +119,29 @@ impl Libvirt {
         }
     }
 
+    /// Makes a domain known whose files are QEMU's to use already.
+    pub(in crate::external) async fn define_as(
+        &self,
+        spec: &DomainSpec,
+        qemu_user: Option<(u32, u32)>,
+    ) -> external::Result<()> {
+        let text = xml::domain(spec, qemu_user);
+        self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
+    }
+
+    /// Networks that the hypervisor may have.
+    pub(in crate::external) async fn known_networks(&self) -> external::Result<Vec<String>> {
+        let known = self.ask("list the networks of", &self.uri, |c| {
+            let all = c.list_all_networks(0)?;
+            all.iter()
+                .map(|network| network.xml_desc(0).map(|xml| subnets_of(&xml)))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        Ok(known.await?.into_iter().flatten().collect())
+    }
+
     /// User of QEMU where it is not us: the system daemon's, which a session URI means for root.
-    async fn qemu_user(&self) -> external::Result<Option<(u32, u32)>> {
+    pub(in crate::external) async fn qemu_user(&self) -> external::Result<Option<(u32, u32)>> {
         self.qemu_user
             .get_or_try_init(|| async {
                 if !rustix::process::geteuid().is_root() && !self.uri.contains("/system") {
@@ -209,7 +230,7 @@ fn power_off(domain: &Domain) -> Result<(), virt::error::Error> {
 }
 
 /// Whether a file is a qcow2 image; raw otherwise.
-fn is_qcow2(file: &Path) -> bool {
+pub(in crate::external) fn is_qcow2(file: &Path) -> bool {
     use std::io::Read as _;
     let mut magic = [0; 4];
     let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic));
@@ -238,6 +259,11 @@ fn lacks_emulator(detail: &str) -> bool {
 /// its own code, as tracing does, then dies of `Oops: int3` now and then: seen with QEMU 7.2 and 10.0 on Linux 6.12.
 /// libvirt 9 cannot ask for one thread.
 const SOUND_EMULATED_VCPU: u32 = 1;
+
+/// Most virtual processors of a guest that runs so.
+pub(in crate::external) fn most_vcpu(acceleration: &super::Acceleration) -> Option<u32> {
+    (acceleration.accelerator == Accelerator::Tcg).then_some(SOUND_EMULATED_VCPU)
+}
 
 /// `/dev/kvm` that exists but is closed to QEMU's user makes libvirt probe QEMU again at every call.
 fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
@@ -295,8 +321,7 @@ impl Hypervisor for Libvirt {
         let qemu_user = self.qemu_user().await?;
         let acceleration = probe::acceleration(Arch::host(), &self.cache).await?;
         let memory_mib = available_memory_mib().unwrap_or(free / (1024 * 1024));
-        let emulated = acceleration.accelerator == Accelerator::Tcg;
-        let most_vcpu = emulated.then_some(SOUND_EMULATED_VCPU);
+        let most_vcpu = most_vcpu(&acceleration);
         let notices = slow_kvm(qemu_user).into_iter().collect();
         Ok(HostFacts { acceleration, cores, memory_mib, qemu_user, most_vcpu, notices, software })
     }
@@ -325,7 +350,8 @@ impl Hypervisor for Libvirt {
     async fn define(&self, spec: &DomainSpec) -> external::Result<()> {
         let qemu_user = self.qemu_user().await?;
         if let Some((user, group)) = qemu_user {
-            let own = [&spec.initrd, &spec.console].into_iter().chain(
+            let initrd = spec.direct.as_ref().map(|direct| &direct.initrd);
+            let own = initrd.into_iter().chain([&spec.console]).chain(
                 spec.disks.iter().filter(|d| d.format != super::DiskFormat::RawReadOnly).map(|d| &d.file),
             );
             let pipes = saved::make_pipes(spec.identity.as_deref())?;
@@ -333,9 +359,7 @@ impl Hypervisor for Libvirt {
         } else {
             saved::make_pipes(spec.identity.as_deref())?;
         }
-        let text = xml::domain(spec, qemu_user);
-        let defined = self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await;
-        defined.map_err(|error| match spec.arch {
+        self.define_as(spec, qemu_user).await.map_err(|error| match spec.arch {
             Arch::Arm64 if lacks_emulator(&error.detail) => error.hint(ARM64_HINT),
             _ => error,
         })
@@ -418,14 +442,9 @@ impl Hypervisor for Libvirt {
     }
 
     async fn networks(&self) -> external::Result<Vec<String>> {
-        let known = self.ask("list the networks of", &self.uri, |c| {
-            let all = c.list_all_networks(0)?;
-            all.iter()
-                .map(|network| network.xml_desc(0).map(|xml| subnets_of(&xml)))
-                .collect::<Result<Vec<_>, _>>()
-        });
+        let known = self.known_networks().await?;
         let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-        Ok(known.await?.into_iter().flatten().chain(crate::external::host::networks(&routes)).collect())
+        Ok(known.into_iter().chain(crate::external::host::networks(&routes)).collect())
     }
 
     async fn raise_network(&self, network: &NetworkSpec) -> external::Result<()> {

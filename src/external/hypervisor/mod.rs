@@ -6,7 +6,7 @@
 pub mod fake;
 pub mod libvirt;
 pub mod network;
-mod probe;
+pub(super) mod probe;
 mod saved;
 mod xml;
 
@@ -132,6 +132,17 @@ pub enum DiskFormat {
     Raw,
 }
 
+/// A kernel for direct boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectBoot {
+    /// Its image.
+    pub kernel: PathBuf,
+    /// Initial RAM file system, which says who the machine is.
+    pub initrd: PathBuf,
+    /// Its command line.
+    pub cmdline: String,
+}
+
 /// A domain to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -153,12 +164,8 @@ pub struct DomainSpec {
     pub vcpu: u32,
     /// Memory, MiB.
     pub memory_mib: u32,
-    /// Kernel image for direct boot.
-    pub kernel: PathBuf,
-    /// Initial RAM file system.
-    pub initrd: PathBuf,
-    /// Kernel command line.
-    pub cmdline: String,
+    /// What is booted without the help of the first disk; none where that boots by itself.
+    pub direct: Option<DirectBoot>,
     /// Disks: vda, vdb, …
     pub disks: Vec<Disk>,
     /// File the serial console is appended to. Exists before the start.
@@ -210,6 +217,18 @@ pub trait Hypervisor: Send + Sync {
     /// Looks at the host: reachable, how guests run, what is free.
     async fn facts(&self) -> external::Result<HostFacts>;
 
+    /// The machine of the domain `name` is about to be made; its files are those in `folder`. A host elsewhere makes a
+    /// folder for it, and takes what was there away.
+    async fn begin(&self, _name: &str, _folder: &std::path::Path) -> external::Result<()> {
+        Ok(())
+    }
+
+    /// Has what the machine writes to its console come into the file `console` here, where that lies elsewhere, for as
+    /// long as this process lives. Idempotent.
+    async fn follow(&self, _name: &str, _console: &std::path::Path) -> external::Result<()> {
+        Ok(())
+    }
+
     /// Makes a writable overlay over `base` (raw or qcow2), readable by QEMU's user. Sparse.
     async fn create_overlay(&self, base: &std::path::Path, overlay: &std::path::Path)
     -> external::Result<()>;
@@ -227,14 +246,20 @@ pub trait Hypervisor: Send + Sync {
     async fn save(&self, name: &str) -> external::Result<()>;
 
     /// Writes the memory of a running domain to `file`, for [`Hypervisor::revive`], and ends QEMU. It stays defined.
-    async fn keep(&self, name: &str, file: &std::path::Path) -> external::Result<()>;
+    async fn keep(&self, name: &str, _file: &std::path::Path) -> external::Result<()> {
+        Err(elsewhere(name))
+    }
 
     /// Makes the domain known and has it go on from `memory`, which another one of the same hardware left. Its disks must
     /// be what they were then. `Busy` where its port was taken meanwhile.
-    async fn revive(&self, spec: &DomainSpec, memory: &std::path::Path) -> external::Result<()>;
+    async fn revive(&self, spec: &DomainSpec, _memory: &std::path::Path) -> external::Result<()> {
+        Err(elsewhere(&spec.name))
+    }
 
     /// Writes to the port on which the guest of a running domain waits to hear who it is.
-    async fn tell(&self, spec: &DomainSpec, words: &[u8]) -> external::Result<()>;
+    async fn tell(&self, spec: &DomainSpec, _words: &[u8]) -> external::Result<()> {
+        Err(elsewhere(&spec.name))
+    }
 
     /// Ends a running domain as if its power failed; it stays defined. Nothing to do where it is off.
     async fn stop(&self, name: &str) -> external::Result<()>;
@@ -259,4 +284,16 @@ pub trait Hypervisor: Send + Sync {
 
     /// All networks with our metadata.
     async fn owned_networks(&self) -> external::Result<Vec<OwnedNetwork>>;
+}
+
+/// What is done on this machine only.
+fn elsewhere(domain: &str) -> external::Error {
+    let class = external::Class::Rejected;
+    external::Error::new(
+        "the host",
+        "start warm",
+        domain,
+        class,
+        "only machines of this host start from templates",
+    )
 }

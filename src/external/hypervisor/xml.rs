@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use kmt_reporters::event::Arch;
 
-use super::{Accelerator, Disk, DiskFormat, DomainSpec, GuestNetwork};
+use super::{Accelerator, DirectBoot, Disk, DiskFormat, DomainSpec, GuestNetwork};
 
 /// Namespace of our element in a domain's metadata.
 pub(super) const NAMESPACE: &str = "urn:kmt-run:machine:1";
@@ -148,6 +148,16 @@ fn firmware(arch: Arch) -> (&'static str, &'static str) {
     }
 }
 
+/// A kernel, and what it is told.
+fn direct(boot: &DirectBoot) -> String {
+    format!(
+        "<kernel>{}</kernel><initrd>{}</initrd><cmdline>{}</cmdline>",
+        esc(&boot.kernel.display().to_string()),
+        esc(&boot.initrd.display().to_string()),
+        esc(&boot.cmdline)
+    )
+}
+
 /// The XML of a domain; `qemu_user` is the user QEMU runs as where that is not us: nothing is relabelled,
 /// the files were given to that user before.
 pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String {
@@ -173,11 +183,8 @@ pub(super) fn domain(spec: &DomainSpec, qemu_user: Option<(u32, u32)>) -> String
     let _ = write!(xml, "<memory unit='MiB'>{}</memory><vcpu>{}</vcpu>", spec.memory_mib, spec.vcpu);
     let _ = write!(
         xml,
-        "<{os}><type arch='{arch}' machine='{machine}'>hvm</type>{firmware}<kernel>{}</kernel>\
-         <initrd>{}</initrd><cmdline>{}</cmdline></os>",
-        esc(&spec.kernel.display().to_string()),
-        esc(&spec.initrd.display().to_string()),
-        esc(&spec.cmdline)
+        "<{os}><type arch='{arch}' machine='{machine}'>hvm</type>{firmware}{}</os>",
+        spec.direct.as_ref().map(direct).unwrap_or_default()
     );
     let _ = write!(xml, "<features>{features}</features>{}", cpu(spec));
     xml.push_str("<clock offset='utc'/><on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot>");
@@ -258,9 +265,11 @@ mod tests {
             acceleration: Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None },
             vcpu: 2,
             memory_mib: 1024,
-            kernel: "/k".into(),
-            initrd: "/i".into(),
-            cmdline: "a & b".to_owned(),
+            direct: Some(DirectBoot {
+                kernel: "/k".into(),
+                initrd: "/i".into(),
+                cmdline: "a & b".to_owned(),
+            }),
             disks: vec![Disk {
                 file: "/d,1".into(),
                 format: DiskFormat::Qcow2,
@@ -310,6 +319,12 @@ mod tests {
         let (stack, machine) = owner(&xml).unwrap();
         assert_eq!((stack, machine.as_str()), (Uuid::from_u128(7).to_string(), "debian_12-6.1-x86_64"));
         assert_eq!(owner("<domain><metadata/></domain>"), None);
+    }
+
+    #[test]
+    fn a_disk_that_boots_by_itself_gets_no_kernel() {
+        let xml = domain(&DomainSpec { direct: None, ..spec() }, None);
+        assert!(!xml.contains("<kernel>") && !xml.contains("<cmdline>"), "{xml}");
     }
 
     #[test]

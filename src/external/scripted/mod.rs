@@ -5,10 +5,12 @@
 //! builder writes. The fakes lie beside the adapters they stand for. Does not decide what must come out:
 //! `tests/scenarios` does. To add a fault: a variant of [`Fault`], and the door that plays it.
 
+mod rented;
 mod script;
 mod stage;
 
-pub use script::{Fault, MachineScript, PackageScript, Refusal, Script};
+pub use rented::{CloudScript, RentalFault, RentedHost};
+pub use script::{Fault, HostFault, MachineScript, PackageScript, Refusal, RemoteScript, Script};
 pub use stage::{Domain, KILL_AT, Power, Stage};
 pub(super) use stage::{end_processes, freeze_processes, signal_self};
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::CloudScript;
 use crate::external::Class;
 use crate::external::host::HostState;
+use crate::external::store::fake::Published;
 use crate::machine::Deadlines;
 use crate::settings::file::parse_duration;
 
@@ -33,8 +35,47 @@ pub struct Script {
     pub refusal: Vec<Refusal>,
     /// Step of Debian's tools that is refused (see `FakeDebian`).
     pub debian: Option<String>,
+    /// Files that a server of images has.
+    pub published: Vec<Published>,
     /// What the machine has and allows.
     pub host: HostState,
+    /// What the cloud has.
+    pub cloud: CloudScript,
+    /// Remote hosts by name; one that is not named has room and does all well.
+    pub remote: BTreeMap<String, RemoteScript>,
+}
+
+/// What a remote host has, and what is wrong with it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RemoteScript {
+    /// Processors.
+    pub cores: u32,
+    /// Memory that guests could have, MiB.
+    pub memory: u64,
+    /// What is wrong.
+    pub fault: HostFault,
+}
+
+impl Default for RemoteScript {
+    fn default() -> RemoteScript {
+        RemoteScript { cores: 4, memory: 16384, fault: HostFault::Well }
+    }
+}
+
+/// What is wrong with a remote host when it is looked at. What happens later its guests ask for: `host-dies`, `link-cut`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostFault {
+    /// Nothing.
+    #[default]
+    Well,
+    /// It knows nobody's key.
+    RefusesLogin,
+    /// It does not answer.
+    Down,
+    /// Nothing that runs machines is on it.
+    NoLibvirt,
 }
 
 impl Default for Script {
@@ -49,7 +90,10 @@ impl Default for Script {
             package: Vec::new(),
             refusal: Vec::new(),
             debian: None,
+            published: Vec::new(),
             host: HostState::default(),
+            cloud: CloudScript::default(),
+            remote: BTreeMap::new(),
         }
     }
 }
@@ -142,7 +186,8 @@ pub struct PackageScript {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Refusal {
-    /// The call: `facts`, `create-overlay`, `define`, `start`, `state`, `remove`, `owned`, `keep`, `revive`, `tell`, `make-key`, `connect`.
+    /// The call: `facts`, `create-overlay`, `define`, `start`, `state`, `remove`, `owned`, `make-key`, `connect`, `keep`,
+    /// `revive`, `tell`; of the cloud `rehearse`, `rent`, `list-hosts`, `check-host`, `read-console`, `end-host` and others.
     pub call: String,
     /// The first one that is refused, from 1, counted in each process.
     #[serde(default = "one")]
@@ -199,6 +244,11 @@ impl Script {
     pub fn debian_step(&self) -> Option<&'static str> {
         let steps = ["ready", "refresh", "bootstrap", "unpack", "depmod", "unxz", "ext4"];
         steps.into_iter().find(|step| self.debian.as_deref() == Some(step))
+    }
+
+    /// What the script says of the remote host of that name.
+    pub(in crate::external) fn remote(&self, name: &str) -> RemoteScript {
+        self.remote.get(name).cloned().unwrap_or_default()
     }
 
     /// What the script says of the machine with this id.

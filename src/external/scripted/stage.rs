@@ -16,8 +16,23 @@ use crate::external::{Class, Error, Result};
 
 /// Variable of the environment: the step at which this process kills itself as `kill -9` would.
 pub const KILL_AT: &str = "KMT_SCRIPTED_KILL_AT";
+/// How long nothing passes a link that is cut.
+const LINK_CUT: Duration = Duration::from_millis(1500);
 /// How long a line of a console takes.
 const LINE: Duration = Duration::from_millis(4);
+
+/// Calls of the cloud.
+const CLOUD: [&str; 9] = [
+    "list-regions",
+    "list-subnets",
+    "list-offers",
+    "rehearse",
+    "rent",
+    "list-hosts",
+    "check-host",
+    "read-console",
+    "end-host",
+];
 
 /// What a domain's processor does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +61,9 @@ pub struct Domain {
     pub machine: String,
     /// Memory, MiB.
     pub memory_mib: u32,
+    /// The remote host it is on; none on this machine.
+    #[serde(default)]
+    pub host: Option<String>,
     /// Network of the host that its card is in, and the card.
     #[serde(default)]
     pub lan: Option<(String, String)>,
@@ -103,7 +121,7 @@ impl Stage {
     /// The stage in `folder`, which is made if it is not there.
     pub fn open(script: Script, folder: &Path) -> Stage {
         let kill_at = std::env::var(KILL_AT).ok().and_then(|text| text.parse().ok());
-        for name in ["domains", "guests", "boots", "networks"] {
+        for name in ["domains", "guests", "boots", "networks", "hosts"] {
             // A stage that cannot be made refuses the first call.
             let _ = fs::create_dir_all(folder.join(name));
         }
@@ -132,9 +150,14 @@ impl Stage {
                     "create-overlay" => "make the overlay of",
                     "make-key" => "make",
                     "connect" => "log in to",
+                    "rehearse" => "rehearse the launch of",
+                    "rent" => "launch",
+                    "end-host" => "end",
+                    "list-hosts" => "list the instances in",
                     call => call,
                 };
-                Err(Error::new("libvirt", operation, subject, refusal.class, &refusal.words).hint("mend it"))
+                let error = |system| Error::new(system, operation, subject, refusal.class, &refusal.words);
+                Err(if CLOUD.contains(&call) { error("ec2") } else { error("libvirt").hint("mend it") })
             }
             None => Ok(()),
         }
@@ -200,6 +223,11 @@ impl Stage {
     /// What callers must never do and did.
     pub fn violations(&self) -> Vec<String> {
         self.lines("violations")
+    }
+
+    /// A place of the stage for what else there is.
+    pub(in crate::external) fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -281,6 +309,13 @@ impl Stage {
         let _ = fs::write(self.folder.join("boots").join(machine), (self.boots(machine) + 1).to_string());
     }
 
+    /// How often something was counted before, by all processes.
+    pub(in crate::external) fn count(&self, what: &str) -> u32 {
+        let counted = self.lines("counts").iter().filter(|line| *line == what).count();
+        self.append("counts", what);
+        u32::try_from(counted).unwrap_or(u32::MAX)
+    }
+
     fn boots(&self, machine: &str) -> usize {
         let text = fs::read_to_string(self.folder.join("boots").join(machine));
         text.ok().and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -298,6 +333,35 @@ impl Stage {
         let opened = fs::OpenOptions::new().append(true).open(&domain.console);
         let _ = opened
             .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{line}\r\n").as_bytes()));
+    }
+
+    /// Something happens to a remote host: it dies, or nothing passes its link for a moment.
+    pub(in crate::external) fn strike_host(&self, host: &str, what: &str) {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let text = match what {
+            "host-dies" => "dead".to_owned(),
+            _ => (now + LINK_CUT).as_millis().to_string(),
+        };
+        let _ = fs::write(self.folder.join("hosts").join(host), text);
+    }
+
+    /// Comes once something passes the link to a host (none is this machine, to which all passes); an error where the host
+    /// is dead. Whoever strikes it is the script: without one all is well again.
+    pub(in crate::external) async fn reachable(&self, host: Option<&str>) -> Result<()> {
+        let Some(host) = host.filter(|host| self.script.remote.contains_key(*host)) else { return Ok(()) };
+        loop {
+            let text = fs::read_to_string(self.folder.join("hosts").join(host)).unwrap_or_default();
+            if text == "dead" {
+                let words = "No route to host";
+                return Err(Error::new("ssh", "log in to", host, Class::Unreachable, words)
+                    .hint("is it switched on?"));
+            }
+            let until = text.parse().map_or(Duration::ZERO, Duration::from_millis);
+            if std::time::UNIX_EPOCH.elapsed().unwrap_or_default() >= until {
+                return Ok(());
+            }
+            tokio::time::sleep(LINE).await;
+        }
     }
 
     /// Whatever the guest asked the world for since the last time.

@@ -9,7 +9,7 @@ sub() {
 "
 }
 # Asks the world for something, and waits for it.
-world() { echo "$1" >"$KMT_GUEST/control.new"; mv "$KMT_GUEST/control.new" "$KMT_GUEST/control"; [ "$1" = SIGUSR1 ] || sleep 600; }
+world() { echo "$1" >"$KMT_GUEST/control.new"; mv "$KMT_GUEST/control.new" "$KMT_GUEST/control"; case $1 in SIGUSR1 | link-cut) ;; *) sleep 600 ;; esac; }
 # The kernel says something now, by its own clock.
 kernel() {
   at=$(awk '{ printf "%.0f", $1 * 1000000 }' /proc/uptime)

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{Connection, RemoteStream, Route, Terminal, Transport};
 use crate::external::process::{Child, Output, Running};
+use crate::external::remote::alias_of;
 use crate::external::scripted::{Domain, Fault, Power, Stage, end_processes, signal_self};
 use crate::external::{Class, Error, Result};
 
@@ -45,12 +46,14 @@ impl FakeTransport {
     /// The domain whose SSH server answers on the route's port now.
     fn answering(&self, route: &Route) -> Result<Domain> {
         let refuse = |words: &str| Error::new(SYSTEM, "reach", &route.alias, Class::Unreachable, words);
-        let is_there =
-            |domain: &Domain| self.stage.ssh_at(domain) == Some((route.address.clone(), route.port));
+        let is_there = |domain: &Domain| {
+            self.stage.ssh_at(domain) == Some((route.address.clone(), route.port))
+                && domain.host.as_deref().map(alias_of) == route.behind
+        };
         let domain = self.stage.domains().into_iter().find(is_there);
         let domain = domain.filter(|domain| domain.power == Power::On && domain.greets);
         let domain = domain.ok_or_else(|| refuse("Connection refused (os error 111)"))?;
-        if domain.machine != route.alias {
+        if domain.machine.replace('@', "-") != route.alias {
             return Err(self.stage.careless("reach", &route.alias, "its port leads to another machine"));
         }
         Ok(domain)
@@ -64,7 +67,10 @@ impl FakeTransport {
         let section =
             format!("\nHost {}\n  HostName {}\n  Port {}\n", route.alias, route.address, route.port);
         let config = std::fs::read_to_string(&route.config).unwrap_or_default();
-        if !config.contains(&section) {
+        let jump = format!("  ProxyJump {}\n", route.behind.as_deref().unwrap_or("none"));
+        let own =
+            config.split_once(&section).map(|(_, rest)| rest.split("\nHost ").next().unwrap_or_default());
+        if !own.is_some_and(|own| own.contains(&jump)) {
             return Err(self.stage.careless("log in to", &route.alias, "its configuration is not written"));
         }
         let initrd = std::fs::read(&domain.initrd).unwrap_or_default();
@@ -85,12 +91,14 @@ impl FakeTransport {
 impl Transport for FakeTransport {
     async fn greeting(&self, route: &Route) -> Result<()> {
         self.stage.look("greeting", &route.alias)?;
-        self.answering(route).map(drop)
+        let domain = self.answering(route)?;
+        self.stage.reachable(domain.host.as_deref()).await
     }
 
     async fn connect(&self, route: &Route) -> Result<Arc<dyn Connection>> {
         self.stage.act("connect", &route.alias)?;
         let domain = self.answering(route)?;
+        self.stage.reachable(domain.host.as_deref()).await?;
         self.check(route, &domain)?;
         if domain.fault == Fault::LoginHangs {
             std::future::pending::<()>().await;
@@ -113,6 +121,7 @@ impl Transport for FakeTransport {
     async fn program(&self, route: &Route, line: Option<&str>, _: Terminal) -> Result<Child> {
         self.stage.act("program", &route.alias)?;
         let domain = self.answering(route)?;
+        self.stage.reachable(domain.host.as_deref()).await?;
         self.check(route, &domain)?;
         let shell = played(&self.stage.guest(&domain.name), Path::new("sh"));
         Ok(line.map_or(shell.clone(), |line| shell.args(["-c", line])))
@@ -172,6 +181,14 @@ async fn watch_guest(stage: Arc<Stage>, domain: Domain, fate: Arc<watch::Sender<
                 fate.send_replace(Fate::Broken);
                 stage.say(&now, "[    0.000000] Linux version 6.1.0-fake (kmt@stage)").await;
                 return;
+            }
+            "host-dies" | "link-cut" if domain.host.is_some() => {
+                stage.strike_host(domain.host.as_deref().unwrap_or_default(), &asked);
+                if asked == "host-dies" {
+                    end_processes(&stage.guest(&domain.name));
+                    fate.send_replace(Fate::Broken);
+                    return;
+                }
             }
             "SIGINT" => signal_self(Signal::INT),
             "SIGTERM" => signal_self(Signal::TERM),
@@ -240,6 +257,7 @@ impl Played {
             () = silence(self.seen.clone()) => std::future::pending().await,
             done = work => done,
         };
+        self.stage.reachable(self.domain.host.as_deref()).await?;
         // A command that ended with its machine has no status.
         tokio::time::sleep(Duration::ZERO).await;
         let gone = self.stage.domain(&self.domain.name).is_none_or(|now| !now.runs());
@@ -276,7 +294,8 @@ impl Connection for Played {
     async fn stream(&self, argv: &[&str], stdin: Vec<u8>) -> Result<Box<dyn RemoteStream>> {
         self.stage.act("stream", &self.domain.machine)?;
         let running = self.child(argv)?.stdin(stdin).start()?;
-        Ok(Box::new(Stream { running, seen: self.seen.clone() }))
+        let (stage, host) = (self.stage.clone(), self.domain.host.clone());
+        Ok(Box::new(Stream { running, seen: self.seen.clone(), stage, host }))
     }
 
     async fn close(&self) {
@@ -298,11 +317,14 @@ impl Drop for Played {
 struct Stream {
     running: Running,
     seen: watch::Receiver<Fate>,
+    stage: Arc<Stage>,
+    host: Option<String>,
 }
 
 #[async_trait]
 impl RemoteStream for Stream {
     async fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
+        self.stage.reachable(self.host.as_deref()).await?;
         tokio::select! {
             biased;
             () = silence(self.seen.clone()) => std::future::pending().await,

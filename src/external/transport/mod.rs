@@ -30,6 +30,9 @@ pub struct Route {
     /// Folder for the control sockets of this machine alone, short enough for a socket path. What a killed
     /// process left there goes with the next connection.
     pub sockets: PathBuf,
+    /// Alias of the host in `config` that the machine is behind: `address` and `port` are as that one reaches it. The
+    /// way through it is in `config` too (`ProxyJump`), so that a guest behind a host is SSH through SSH.
+    pub behind: Option<String>,
 }
 
 /// Whether somebody sits at a command.

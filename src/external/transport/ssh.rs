@@ -23,6 +23,8 @@ use crate::external::{self, Class, Error};
 const LOGIN: Duration = Duration::from_secs(40);
 /// How long a server may take to greet a new connection before another try is better.
 const GREETING: Duration = Duration::from_secs(3);
+/// The same where the way leads through another host, to which a connection may have to be made first.
+const GREETING_BEHIND: Duration = Duration::from_secs(20);
 
 /// How long a master stays without work: then whoever had it is gone.
 const IDLE: NonZeroUsize = NonZeroUsize::new(60).expect("more than nothing");
@@ -37,6 +39,9 @@ pub struct Ssh;
 impl Transport for Ssh {
     async fn greeting(&self, route: &Route) -> external::Result<()> {
         let fail = |detail: String| Error::new("ssh", "reach", &route.alias, Class::Unreachable, detail);
+        if route.behind.is_some() {
+            return greeting_behind(route).await;
+        }
         let hello = async {
             let mut stream = TcpStream::connect((route.address.as_str(), route.port)).await?;
             let mut banner = [0u8; 4];
@@ -95,6 +100,31 @@ impl Transport for Ssh {
     }
 }
 
+/// The same where the server is behind another host, whose client leads there.
+async fn greeting_behind(route: &Route) -> external::Result<()> {
+    let fail = |detail: &str| Error::new("ssh", "reach", &route.alias, Class::Unreachable, detail);
+    let through = route.behind.as_deref().unwrap_or_default();
+    let place = format!("{}:{}", route.address, route.port);
+    let client = Child::new("ssh").arg("-F").arg(&route.config).args(["-W", &place, through]);
+    let mut client = client.stdin(Vec::new()).start()?;
+    let hello = async {
+        let (mut banner, mut buffer) = (Vec::new(), [0u8; 16]);
+        while banner.len() < 4 {
+            match client.read(&mut buffer).await? {
+                0 => break,
+                count => banner.extend_from_slice(&buffer[..count]),
+            }
+        }
+        Ok::<_, Error>(banner)
+    };
+    match timeout(GREETING_BEHIND, hello).await {
+        Ok(Ok(banner)) if banner.starts_with(b"SSH-") => Ok(()),
+        Ok(Ok(_)) => Err(fail("nobody answers behind its host")),
+        Ok(Err(error)) => Err(fail(&error.to_string())),
+        Err(_) => Err(fail("no greeting")),
+    }
+}
+
 /// Gives a master some work now and then, as long as somebody has it.
 async fn keep(session: Weak<Session>) {
     loop {
@@ -107,12 +137,17 @@ async fn keep(session: Weak<Session>) {
 
 /// Makes sure that the folder of control sockets, whose name can be guessed, is ours alone, and clears it.
 fn private_sockets(folder: &Path) -> external::Result<()> {
-    folder.parent().map_or(Ok(()), private)?;
-    private(folder)?;
+    private_place(folder)?;
     for left in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let _ = std::fs::remove_dir_all(left.path());
     }
     Ok(())
+}
+
+/// Makes sure that a folder of control sockets and the one it is in are ours alone.
+pub(in crate::external) fn private_place(folder: &Path) -> external::Result<()> {
+    folder.parent().map_or(Ok(()), private)?;
+    private(folder)
 }
 
 fn private(folder: &Path) -> external::Result<()> {

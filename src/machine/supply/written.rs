@@ -3,6 +3,7 @@
 use super::{Debugging, Supply};
 use crate::error::Result;
 use crate::machine::free_port;
+use crate::machine::seats::Seat;
 use crate::matrix::Cell;
 use crate::stack::record::Owner;
 use crate::stack::{Lease, MachineRecord, MachineSpec, Stack, StackRecord};
@@ -23,7 +24,12 @@ impl Supply<'_> {
         }
     }
 
-    pub(super) fn write_down(&self, cell: &Cell, made_of: &str) -> Result<(MachineRecord, Lease)> {
+    pub(super) fn write_down(
+        &self,
+        seat: &Seat,
+        cell: &Cell,
+        made_of: &str,
+    ) -> Result<(MachineRecord, Lease)> {
         let claimed = self.claimed()?;
         let gdb = self.gdb_port(&claimed)?;
         let port = free_port(|port| claimed.contains(&port) || gdb == Some(port))?;
@@ -31,6 +37,10 @@ impl Supply<'_> {
         let added = self.stack.add_leased(|record| {
             let mut machine = record.add(&cell.id, cell.vcpu, cell.memory_mib, port);
             machine.gdb = gdb;
+            machine.host = seat.name().map(str::to_owned);
+            if let Some(host) = &seat.host {
+                record.hosts.entry(host.name.clone()).or_insert_with(|| host.clone());
+            }
             machine.made_of = made_of.to_owned();
             machine.owner = self.owner_of(record, cell);
             machine.network = self.network;

@@ -10,8 +10,9 @@ use super::start::said_since;
 use super::template::{Template, domain_of, key};
 use super::{Key, Wish};
 use crate::error::{Failure, Kind, Result};
-use crate::external::hypervisor::{Disk, DiskFormat, DomainSpec, DomainState};
+use crate::external::hypervisor::{DirectBoot, Disk, DiskFormat, DomainSpec, DomainState};
 use crate::image::LocalImage;
+use crate::machine::seats::Seat;
 use crate::machine::supply::{Supply, port_was_taken};
 use crate::machine::{BootFailure, Guest, cmdline, identity};
 use crate::settings::Warmth;
@@ -59,7 +60,7 @@ impl Supply<'_> {
                 self.abandon(&key).await;
             } else if unbegun == Unbegun::Begin
                 && self.templates.wanted(&key)
-                && self.capacity.spare(wish.record.memory_mib).is_some()
+                && self.seats.here.capacity.spare(wish.record.memory_mib).is_some()
             {
                 // Only the next start would have been quicker.
                 let _ = self.bring_up(&key, &wish).await;
@@ -77,7 +78,7 @@ impl Supply<'_> {
                 self.templates.wishes().remove(&key);
                 continue;
             }
-            let Some(_spare) = self.capacity.spare(wish.record.memory_mib) else { continue };
+            let Some(_spare) = self.seats.here.capacity.spare(wish.record.memory_mib) else { continue };
             let made = self.make_template(&key, &wish).await;
             // The wish stays while it is made: whoever ends meanwhile knows what to take away.
             self.templates.wishes().remove(&key);
@@ -100,7 +101,7 @@ impl Supply<'_> {
             }
             Came::Unfit(why) => {
                 self.abandon(key).await;
-                self.templates.publish(key, wish, &self.host.software, Some(&why))?;
+                self.templates.publish(key, wish, &self.seats.here.facts.software, Some(&why))?;
                 Err(Failure::new(Kind::Infrastructure, why))
             }
         }
@@ -108,7 +109,7 @@ impl Supply<'_> {
 
     /// Has the guest run that becomes the template; its lock is held.
     async fn bring_up(&self, key: &Key, wish: &Wish) -> Result<()> {
-        let hypervisor = self.world.hypervisor.as_ref();
+        let hypervisor = self.seats.here.hypervisor.as_ref();
         if hypervisor.state(&domain_of(key.as_str())).await? == Some(DomainState::Running) {
             return Ok(());
         }
@@ -123,9 +124,14 @@ impl Supply<'_> {
         let folder = self.templates.unfinished(key);
         crate::stack::create_private(&folder)?;
         let (record, image) = (&wish.record, &wish.image);
-        let initrd = identity::initrd_of_nobody(&folder, image, super::seed_program(record.cell.arch))?;
+        let Some(boot) = &image.direct else {
+            return Err(Failure::new(Kind::Infrastructure, "its disk boots by itself"));
+        };
+        let initrd =
+            identity::initrd_of_nobody(&folder, &boot.initrd, super::seed_program(record.cell.arch))?;
+        let direct = DirectBoot { kernel: boot.kernel.clone(), initrd, cmdline: cmdline(image, record) };
         let overlay = folder.join("root.qcow2");
-        self.world.hypervisor.create_overlay(&image.rootfs, &overlay).await?;
+        self.seats.here.hypervisor.create_overlay(&image.rootfs, &overlay).await?;
         let console = folder.join("console.log");
         fs::write(&console, b"").map_err(|error| Failure::file("write", &console, &error))?;
         let modules = image.modules.iter().cloned();
@@ -138,12 +144,10 @@ impl Supply<'_> {
             machine: format!("template-{}", record.cell.arch),
             arch: record.cell.arch,
             machine_type: record.extras.machine.clone(),
-            acceleration: self.host.acceleration.clone(),
-            vcpu: self.host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
+            acceleration: self.seats.here.facts.acceleration_of(record.cell.arch),
+            vcpu: self.seats.here.facts.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most)),
             memory_mib: record.memory_mib,
-            kernel: image.kernel.clone(),
-            initrd,
-            cmdline: cmdline(image, record),
+            direct: Some(direct),
             disks,
             console,
             ssh_port: 0,
@@ -170,10 +174,10 @@ impl Supply<'_> {
                     "its kernel has no port on which it could be told who it is".to_owned(),
                 ));
             }
-            if self.capacity.is_waited_for() {
+            if self.seats.here.capacity.is_waited_for() {
                 return Ok(Came::GaveWay);
             }
-            let state = self.world.hypervisor.state(&domain_of(key.as_str())).await?;
+            let state = self.seats.here.hypervisor.state(&domain_of(key.as_str())).await?;
             if state != Some(DomainState::Running) {
                 return Ok(Came::Unfit("its guest ended while it booted".to_owned()));
             }
@@ -187,7 +191,7 @@ impl Supply<'_> {
 
     /// Keeps the memory of a guest that waits.
     async fn finish(&self, key: &Key, wish: &Wish, begun: Instant) -> Result<()> {
-        let (domain, hypervisor) = (domain_of(key.as_str()), self.world.hypervisor.as_ref());
+        let (domain, hypervisor) = (domain_of(key.as_str()), self.seats.here.hypervisor.as_ref());
         let memory = self.templates.unfinished(key).join("memory");
         let kept = hypervisor.keep(&domain, &memory).await;
         let removed = hypervisor.remove(&domain).await;
@@ -197,7 +201,7 @@ impl Supply<'_> {
         }
         removed?;
         let bytes = fs::metadata(&memory).map_or(0, |found| found.len());
-        self.templates.publish(key, wish, &self.host.software, None)?;
+        self.templates.publish(key, wish, &self.seats.here.facts.software, None)?;
         self.sink.emit(Event::TemplateMade {
             template: key.as_str().to_owned(),
             cell: wish.record.cell.clone(),
@@ -209,7 +213,7 @@ impl Supply<'_> {
 
     /// Takes away what is made of a template; its lock is held.
     async fn abandon(&self, key: &Key) {
-        let removed = self.world.hypervisor.remove(&domain_of(key.as_str())).await;
+        let removed = self.seats.here.hypervisor.remove(&domain_of(key.as_str())).await;
         let folder = self.templates.unfinished(key);
         match removed {
             Ok(()) => drop(fs::remove_dir_all(folder)),
@@ -228,7 +232,7 @@ impl Supply<'_> {
         }
         let Some(_lock) = self.templates.lock(key)? else { return Ok(()) };
         let domain = domain_of(key.as_str());
-        if self.world.hypervisor.state(&domain).await? == Some(DomainState::Running) {
+        if self.seats.here.hypervisor.state(&domain).await? == Some(DomainState::Running) {
             self.finish(key, wish, Instant::now()).await?;
         }
         Ok(())
@@ -237,11 +241,12 @@ impl Supply<'_> {
     /// A machine from a template where that can be, else one that boots; an event says why.
     pub(in crate::machine) async fn begin(
         &self,
+        seat: &Seat,
         record: &MachineRecord,
         image: &LocalImage,
     ) -> std::result::Result<Guest, BootFailure> {
-        let parts = self.parts();
-        match self.templates.suits(record) {
+        let parts = self.parts(seat);
+        match self.templates.suits(record, image) {
             None => return parts.boot(record, image).await,
             Some(Err(why)) => {
                 self.cold(record, why.to_owned(), true);
@@ -249,13 +254,13 @@ impl Supply<'_> {
             }
             Some(Ok(())) => {}
         }
-        let key = key(record, self.host);
+        let key = key(record, &seat.facts);
         match self.template(&key, record, image).await {
             Err((why, ordinary)) => self.cold(record, why, ordinary),
             Ok(template) => match parts.start_warm(record, image, &template).await {
                 Err(failure) if !port_was_taken(&failure) => {
                     self.templates.discard(&template);
-                    self.world.hypervisor.remove(&self.stack.domain_name(&record.id)).await?;
+                    self.seats.here.hypervisor.remove(&self.stack.domain_name(&record.id)).await?;
                     self.cold(record, failure.message, false);
                 }
                 started => return started,

@@ -80,9 +80,11 @@ impl Templates {
     }
 
     /// Whether machines such as this one start from templates at all; why not, otherwise. `None` where nobody asks.
-    fn suits(&self, record: &MachineRecord) -> Option<Result<(), &'static str>> {
+    fn suits(&self, record: &MachineRecord, image: &LocalImage) -> Option<Result<(), &'static str>> {
         match self.warmth {
             Warmth::Off => None,
+            Warmth::Auto if record.host.is_some() => Some(Err("it is on another host")),
+            Warmth::Auto if image.direct.is_none() => Some(Err("its disk boots by itself")),
             Warmth::Auto if record.gdb.is_some() => {
                 Some(Err("its kernel can be debugged from its first instruction"))
             }

@@ -23,7 +23,7 @@ const WRITTEN: &str = "template.json";
 /// What a machine on this host would be a copy of.
 pub fn key(record: &MachineRecord, host: &HostFacts) -> Key {
     let vcpu = host.most_vcpu.map_or(record.vcpu, |most| record.vcpu.min(most));
-    let how = &host.acceleration;
+    let how = host.acceleration_of(record.cell.arch);
     let text = format!(
         "{VERSION}\n{}\n{vcpu}\n{} {}\n{}\n{}\n{}",
         record.made_of,
@@ -131,7 +131,8 @@ impl Templates {
         let folder = self.unfinished(key);
         crate::stack::create_private(&folder)?;
         let image = &wish.image;
-        let files = [&image.rootfs, &image.kernel, &image.initrd].into_iter().chain(&image.modules);
+        let boot = image.direct.iter().flat_map(|boot| [&boot.kernel, &boot.initrd]);
+        let files = std::iter::once(&image.rootfs).chain(boot).chain(&image.modules);
         let written = Written {
             schema: 1,
             cell: wish.record.cell.to_string(),

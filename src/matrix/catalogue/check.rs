@@ -64,7 +64,7 @@ fn check_custom(catalogue: &Catalogue, row: &CustomKernel) -> Result<(), String>
     row.variants.values().flatten().try_for_each(|source| check_source(&name, source))
 }
 
-fn check_word(what: &str, word: &str) -> Result<(), String> {
+pub(super) fn check_word(what: &str, word: &str) -> Result<(), String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(fine) {
         Ok(())
@@ -76,6 +76,7 @@ fn check_word(what: &str, word: &str) -> Result<(), String> {
 fn check_source(name: &str, source: &Source) -> Result<(), String> {
     match source {
         Source::Debian(debian) => check_debian(name, debian),
+        Source::Given(_) => Ok(()),
         Source::Published(_) | Source::Package(_) => {
             let url = source.url().unwrap_or_default();
             check_url("URL", url, &["http://", "https://"])
@@ -92,7 +93,7 @@ fn check_url(what: &str, url: &str, schemes: &[&str]) -> Result<(), String> {
 }
 
 /// Everything here ends on a line of apt's sources or as an argument: nothing but plain words passes.
-fn check_debian(name: &str, debian: &DebianSource) -> Result<(), String> {
+pub(super) fn check_debian(name: &str, debian: &DebianSource) -> Result<(), String> {
     if debian.archives.is_empty() {
         return Err(format!("`{name}` has no archive"));
     }

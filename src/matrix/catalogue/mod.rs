@@ -3,6 +3,7 @@
 //! Data only, from `matrices/catalog/*.toml`, embedded in the program. Adding a distribution is adding rows.
 
 mod check;
+mod given;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::fmt;
 
 use kmt_reporters::event::Arch;
 use serde::{Deserialize, Serialize};
+
+pub use given::{Form, GivenKernel};
 
 macro_rules! embedded {
     ($name:literal) => {
@@ -98,6 +101,8 @@ pub enum Source {
     Published(PublishedImage),
     /// A published kernel package.
     Package(KernelPackage),
+    /// A kernel that somebody has on this machine.
+    Given(GivenKernel),
 }
 
 /// A published root filesystem with its kernel.
@@ -262,14 +267,14 @@ impl Source {
     pub fn debian(&self) -> Option<&DebianSource> {
         match self {
             Source::Debian(source) => Some(source),
-            Source::Published(_) | Source::Package(_) => None,
+            Source::Published(_) | Source::Package(_) | Source::Given(_) => None,
         }
     }
 
     /// Where it would be fetched.
     pub fn url(&self) -> Option<&str> {
         match self {
-            Source::Debian(_) => None,
+            Source::Debian(_) | Source::Given(_) => None,
             Source::Published(image) => Some(&image.url),
             Source::Package(package) => Some(&package.archive),
         }

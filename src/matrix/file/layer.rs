@@ -52,6 +52,10 @@ pub(super) struct Written {
     /// Every combination of these is a cell.
     #[schemars(with = "Option<Axes>")]
     pub(super) axes: Option<Spanned<Axes>>,
+    /// Kernels of one's own: rows beside the catalogue's.
+    #[serde(default)]
+    #[schemars(with = "Vec<OwnKernel>")]
+    pub(super) custom_kernel: Vec<Spanned<OwnKernel>>,
     /// Cells that come besides.
     #[serde(default)]
     #[schemars(with = "Vec<Include>")]
@@ -81,6 +85,21 @@ pub(super) struct Written {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, WrittenSet>")]
     pub(super) test_sets: BTreeMap<String, Spanned<WrittenSet>>,
+}
+
+/// A kernel of one's own, on the userland of a platform.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct OwnKernel {
+    /// By which cells name it: `custom/6.19.1/x86_64`, and machines: `custom-6.19.1-local`.
+    pub(super) version: String,
+    /// A `.deb`, an archive (`.pkg.tar.gz`) or a built tree (with a `/` in it), relative to the file; or the name of a
+    /// package of the userland's suite, such as `linux-image-6.12.*-cloud-amd64`.
+    pub(super) from: String,
+    /// The platform whose root filesystem it boots; `debian_12` without it.
+    pub(super) userland: Option<String>,
+    /// Its architecture; this machine's without it.
+    pub(super) arch: Option<String>,
 }
 
 /// What is combined.

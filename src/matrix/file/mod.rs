@@ -54,6 +54,9 @@ pub struct MatrixFile {
 /// Where files that a file names are looked for.
 const RELATIVE: &str = "it is looked for beside the file that names it";
 
+/// How a kernel of one's own is written.
+const OWN: &str = "`[[custom-kernel]]` with `version = \"6.19\"` and `from = \"linux-image-6.19.deb\"`";
+
 /// Which rows of `[[exclude]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowsWith {
@@ -138,6 +141,28 @@ impl MatrixFile {
     /// What a matrix file may say, as a JSON Schema. `matrices/matrix.schema.json` is this, for editors.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Written).to_value()
+    }
+
+    /// Adds the kernels of the files to a catalogue.
+    ///
+    /// # Errors
+    /// A kernel that cannot be one: where it stands.
+    pub fn own_kernels(&self, catalogue: &mut Catalogue, host: Arch) -> Result<(), Complaint> {
+        for layer in &self.layers {
+            let folder = Path::new(&layer.name).parent().unwrap_or(Path::new(""));
+            for row in &layer.file.custom_kernel {
+                let own = row.get_ref();
+                let arch = match &own.arch {
+                    None => Some(host),
+                    Some(name) => super::spec::arch_named(name),
+                };
+                let added = arch.ok_or_else(|| "its `arch` is none".to_owned()).and_then(|arch| {
+                    catalogue.add_custom(&own.version, &own.from, own.userland.as_deref(), folder, arch)
+                });
+                added.map_err(|what| layer.complain(row.span(), &what).hint(OWN))?;
+            }
+        }
+        Ok(())
     }
 
     /// The cells, in the order of the files.

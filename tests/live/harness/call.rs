@@ -158,6 +158,11 @@ impl Running<'_> {
         }
     }
 
+    /// Waits until it is gone, whatever it came to.
+    pub(crate) fn gone(mut self) {
+        self.child.wait().map(|_| self.ended = Some((ExitStatus::default(), self.begun.elapsed()))).unwrap();
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
         let (status, wall) = loop {

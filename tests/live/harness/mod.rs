@@ -3,6 +3,8 @@
 mod call;
 mod home;
 mod junit;
+mod lab;
+mod moto;
 mod namespace;
 mod told;
 
@@ -12,10 +14,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "soak")]
 pub(crate) use call::Call;
 pub(crate) use call::{Ended, Running};
 pub(crate) use home::{Home, qemu_of};
+pub(crate) use lab::Lab;
+pub(crate) use moto::{Moto, REGION, SECRET};
 pub(crate) use namespace::Namespace;
 pub(crate) use told::Told;
 

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What is hidden from the rest of the machine, and what is started. The last program holds the namespace.
 const HOLD: &str = "set -e; ip link set lo up; \
                     for place in /run /var/lib/libvirt /var/log/libvirt; do mount -t tmpfs -o mode=755 kmt $place; done; \
-                    mkdir -p /run/libvirt /run/lock /var/lib/libvirt/dnsmasq; \
+                    mkdir -p /run/libvirt /run/lock /run/sshd /var/lib/libvirt/dnsmasq; \
                     echo ready; exec sleep 100000";
 
 /// A network namespace and mount namespace; dropped, it ends with all that runs in it.
@@ -39,6 +39,11 @@ impl Namespace {
         assert_eq!(line, "ready\n", "the namespace cannot be made");
         namespace.start_libvirt();
         namespace
+    }
+
+    /// The process that holds it.
+    pub(super) fn holder(&self) -> u32 {
+        self.holder.id()
     }
 
     /// A program that will run in it.

@@ -4,6 +4,7 @@ mod arm64;
 mod ci;
 mod equipment;
 mod faults;
+mod images;
 /// The GitLab of the tests that need no machine.
 #[path = "../../gitlab/made.rs"]
 mod made;
