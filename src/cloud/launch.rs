@@ -119,7 +119,7 @@ impl Ask<'_> {
     where
         F: Future<Output = std::result::Result<T, Error>>,
     {
-        again(self.pace, || ask()).await
+        again(self.pace, ask).await
     }
 }
 

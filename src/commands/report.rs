@@ -1,10 +1,9 @@
 //! `report`: a recorded run told again, compared, or made one file.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use kmt_reporters::compare;
-use kmt_reporters::event::Envelope;
 use kmt_reporters::junit::{self, Flavour};
 use kmt_reporters::model::Run;
 use kmt_reporters::terminal::{Terminal, Verbosity, difference};
@@ -30,15 +29,17 @@ pub(super) fn report(args: &Report) -> Result<u8> {
     if let Some(file) = &args.export {
         return exported(&recorded, file);
     }
-    let facts = recorded.facts()?;
     if let Some(other) = &args.diff {
         let other = match other.as_str() {
             "previous" => recorded.before(&home)?,
             other => Recorded::find(&home, Some(other))?,
         };
-        return compared(args, &folded(&other.facts()?), &folded(&facts));
+        return compared(args, &other.run()?, &recorded.run()?);
     }
-    let run = folded(&facts);
+    if args.to == To::Terminal && !args.reproduce {
+        return terminal(args, &recorded);
+    }
+    let run = recorded.run()?;
     if args.reproduce {
         return reproduced(args, &run, &home);
     }
@@ -48,7 +49,7 @@ pub(super) fn report(args: &Report) -> Result<u8> {
         Failure::new(Kind::Internal, "the report cannot be serialized").caused_by(error)
     };
     let text = match args.to {
-        To::Terminal => return terminal(args, &recorded, &facts),
+        To::Terminal => return terminal(args, &recorded),
         To::Junit => {
             let flavour: Flavour = args
                 .flavour
@@ -61,29 +62,49 @@ pub(super) fn report(args: &Report) -> Result<u8> {
                 })?;
                 return Ok(0);
             }
-            let mut texts =
-                junit::texts(&run, flavour, &output, &none).map_err(|error| unserialized(&error))?;
-            if texts.len() > 1 {
-                return Err(Failure::usage(format!("{flavour} takes this run as {} files", texts.len()))
-                    .hint("name the first: `--output junit.xml`; the others come beside it"));
-            }
-            texts.pop().unwrap_or_default()
+            return junit_printed(&run, flavour, &output);
         }
         To::Html => {
             let sources = html::Sources { output: &output, masks: &none, spelling: &reports::spelling };
             html::text(&run, &sources).map_err(|error| unserialized(&error))?
         }
-        To::Json => json::text(&run, &none).map_err(|error| unserialized(&error))?,
+        To::Json => return json_written(args, &run),
         To::Trace => trace::text(&run, &none).map_err(|error| unserialized(&error))?,
         To::Markdown => markdown::text(&run, &none),
     };
     written(args.output.as_deref(), &text)
 }
 
-fn folded(facts: &[Envelope]) -> Run {
-    let mut run = Run::new();
-    facts.iter().for_each(|envelope| run.fold(envelope));
-    run
+/// One file on standard output, bit by bit.
+fn junit_printed(run: &Run, flavour: Flavour, output: &RunDirectory) -> Result<u8> {
+    let files = junit::files(run, flavour);
+    if files > 1 {
+        return Err(Failure::usage(format!("{flavour} takes this run as {files} files"))
+            .hint("name the first: `--output junit.xml`; the others come beside it"));
+    }
+    let mut out = BufWriter::new(std::io::stdout());
+    let told =
+        junit::pieces(run, flavour, output, &Masks::default(), &mut |_, text| out.write_all(text.as_bytes()));
+    match told {
+        Ok(()) => printed(out.flush()),
+        Err(junit::PieceError::Taken(error)) => printed(Err(error)),
+        Err(error) => Err(Failure::new(Kind::Internal, error.to_string()).caused_by(error)),
+    }
+}
+
+fn json_written(args: &Report, run: &Run) -> Result<u8> {
+    let mut out = stream(args)?;
+    printed(json::write_to(run, &Masks::default(), &mut out).and_then(|()| out.flush()))
+}
+
+/// Whoever reads it may have had enough.
+fn printed(told: std::io::Result<()>) -> Result<u8> {
+    match told {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Internal, "cannot write the report").caused_by(error))
+        }
+        _ => Ok(0),
+    }
 }
 
 fn written(file: Option<&Path>, text: &str) -> Result<u8> {
@@ -108,24 +129,19 @@ fn stream(args: &Report) -> Result<Box<dyn std::io::Write + Send>> {
 }
 
 /// The same lines as when it ran.
-fn terminal(args: &Report, recorded: &Recorded, facts: &[Envelope]) -> Result<u8> {
+fn terminal(args: &Report, recorded: &Recorded) -> Result<u8> {
     let verbosity = if args.verbose { Verbosity::Verbose } else { Verbosity::Normal };
     let mut terminal = Terminal::new(stream(args)?, reports::style(args.output.is_none()), verbosity)
         .with_output(Box::new(RunDirectory(recorded.folder().to_path_buf())));
     let mut run = Run::new();
-    let mut told = || -> std::io::Result<()> {
-        for envelope in facts {
-            run.fold(envelope);
-            terminal.event(envelope, &run)?;
+    for envelope in recorded.facts()? {
+        let envelope = envelope?;
+        run.fold(&envelope);
+        if let Err(error) = terminal.event(&envelope, &run) {
+            return printed(Err(error));
         }
-        terminal.finish(&run, &reports::hints(&run, recorded.folder()))
-    };
-    match told() {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Kind::Internal, "cannot write the report").caused_by(error))
-        }
-        _ => Ok(0),
     }
+    printed(terminal.finish(&run, &reports::hints(&run, recorded.folder())))
 }
 
 fn compared(args: &Report, before: &Run, after: &Run) -> Result<u8> {
@@ -201,7 +217,7 @@ fn passed_by_name(run: &Run) -> Vec<String> {
 }
 
 fn exported(recorded: &Recorded, file: &Path) -> Result<u8> {
-    let values = passed_by_name(&folded(&recorded.facts()?));
+    let values = passed_by_name(&recorded.run()?);
     let exported = export::export(recorded.folder(), file, &values)?;
     let size = std::fs::metadata(file).map_or(0, |data| data.len());
     let mut said = format!(

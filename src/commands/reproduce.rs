@@ -35,7 +35,7 @@ pub(super) fn all(run: &Run, images: &Path) -> Vec<Reproduction> {
 /// The command for the first cell in which a test failed: its first failing test.
 pub(super) fn first(run: &Run) -> Option<String> {
     let report = run.report();
-    let failing = || report.tests().filter(|(_, _, test)| failed(test) && !test.name.is_empty());
+    let failing = || report.odd().filter(|(_, _, test)| failed(test) && !test.name.is_empty());
     // What nobody expected comes first.
     let unexpected = failing().find(|(_, _, test)| !test.is_known_failure());
     let (cell, package, test) = unexpected.or_else(|| failing().next())?;
@@ -52,7 +52,7 @@ fn failed(test: &TestReport<'_>) -> bool {
 fn of_cell(report: &Report<'_>, cell: &CellReport<'_>, here: &BTreeSet<String>) -> Option<Reproduction> {
     let mut tests: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for package in &cell.packages {
-        let bad = package.tests.iter().filter(|test| failed(test));
+        let bad = package.odd.iter().filter(|test| failed(test));
         let names: Vec<&str> = bad.map(|test| test.name).collect();
         if !names.is_empty() {
             tests.insert(package.name, names);

@@ -117,7 +117,7 @@ fn is_good(result: TestResult) -> bool {
 /// Every test that is neither pass, flaky nor skip.
 fn undone(report: &Report<'_>) -> Again {
     let mut again = Again::default();
-    for (cell, package, test) in report.tests().filter(|(_, _, test)| !is_good(test.result)) {
+    for (cell, package, test) in report.odd().filter(|(_, _, test)| !is_good(test.result)) {
         again.add(&cell.cell.id, package.name, test.name);
     }
     again
@@ -127,8 +127,8 @@ fn undone(report: &Report<'_>) -> Again {
 fn passed(run: &Run, cell: &CellId, package: &str, test: &str) -> bool {
     let Some(report) = run.package_report(cell, package) else { return false };
     match test {
-        "" => !report.tests.is_empty() && report.tests.iter().all(|test| is_good(test.result)),
-        name => report.tests.iter().any(|test| test.name == name && is_good(test.result)),
+        "" => report.tests().next().is_some() && report.odd.iter().all(|test| is_good(test.result)),
+        name => report.test(name).is_some_and(|test| is_good(test.result)),
     }
 }
 

@@ -182,7 +182,7 @@ mod tests {
         let read = Recorded::find(&home, file.to_str()).unwrap();
         assert_eq!(read.folder().file_name(), run.file_name());
         assert_eq!(std::fs::read(read.folder().join("output/cell/a.raw")).unwrap(), b"TOKEN xxxxxxxxx\n");
-        assert!(read.facts().unwrap().is_empty());
+        assert!(read.facts().unwrap().next().is_none());
         let folder = read.folder().to_path_buf();
         drop(read);
         assert!(!folder.exists());

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};
 
-use kmt_reporters::event::{Envelope, LogReader};
+use kmt_reporters::event::{Envelope, LogError, LogReader};
+use kmt_reporters::model::Run;
 use tempfile::TempDir;
 
 use crate::error::{Failure, Result};
@@ -68,21 +69,36 @@ impl Recorded {
         &self.folder
     }
 
-    /// Its facts, in order.
+    /// Its facts, in order, read one by one.
+    ///
+    /// # Errors
+    /// The log cannot be read; also later.
+    pub fn facts(&self) -> Result<impl Iterator<Item = Result<Envelope>> + use<>> {
+        let path = self.folder.join("events.jsonl");
+        let file = File::open(&path).map_err(|error| Failure::file("read", &path, &error))?;
+        let facts = LogReader::new(BufReader::new(file));
+        Ok(facts.map(move |fact| fact.map_err(|error| unreadable(&path, &error))))
+    }
+
+    /// What its facts come to.
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn facts(&self) -> Result<Vec<Envelope>> {
-        let path = self.folder.join("events.jsonl");
-        let file = File::open(&path).map_err(|error| Failure::file("read", &path, &error))?;
-        LogReader::new(BufReader::new(file)).collect::<std::result::Result<_, _>>().map_err(|error| {
-            let failure = Failure::usage(format!("`{}` is not an event log of this version", path.display()));
-            let failure = failure.caused_by(&error);
-            match std::error::Error::source(&error) {
-                Some(why) => failure.caused_by(why),
-                None => failure,
-            }
-        })
+    pub fn run(&self) -> Result<Run> {
+        let mut run = Run::new();
+        for fact in self.facts()? {
+            run.fold(&fact?);
+        }
+        Ok(run)
+    }
+}
+
+fn unreadable(path: &Path, error: &LogError) -> Failure {
+    let failure = Failure::usage(format!("`{}` is not an event log of this version", path.display()));
+    let failure = failure.caused_by(error);
+    match std::error::Error::source(error) {
+        Some(why) => failure.caused_by(why),
+        None => failure,
     }
 }
 

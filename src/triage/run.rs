@@ -78,9 +78,9 @@ fn entry(run: &Run, cell: &CellReport<'_>, causes: &[Explained], output: &dyn Ou
     let id = &cell.cell.id;
     let mut results = Results::default();
     for package in &cell.packages {
-        for test in &package.tests {
+        for test in package.tests() {
             let name = (package.name.to_owned(), test.name.to_owned());
-            results.tests.insert(name, outcome(test, output));
+            results.tests.insert(name, outcome(&test, output));
         }
     }
     let state = state(cell, &results, causes.iter().find(|explained| explained.cell == *id));
@@ -139,9 +139,13 @@ fn outcome(test: &TestReport<'_>, output: &dyn OutputSource) -> Outcome {
         return Outcome { mark, message: String::new() };
     }
     let own = test.message.clone().unwrap_or_default();
-    let text = test.output.map(|(place, _)| {
+    let text = test.output.as_ref().map(|(place, _)| {
         let length = place.length.min(OUTPUT);
-        output.read(&OutputRef { offset: place.offset + place.length - length, length, ..place.clone() })
+        output.read(&OutputRef {
+            offset: place.offset + place.length - length,
+            length,
+            ..place.clone().into_owned()
+        })
     });
     let text = text.and_then(Result::ok).unwrap_or_default();
     let message = telling(&String::from_utf8_lossy(&text), &own);

@@ -165,19 +165,29 @@ fn clippy(clock: &Clock) -> Result<(), String> {
 }
 
 fn doc(clock: &Clock) -> Result<(), String> {
-    let mut child = words(&["cargo", "doc", "--no-deps", "--workspace", "--document-private-items"]);
+    let mut child = words(&["cargo", "doc", "--no-deps", "--document-private-items"]);
+    // There are no examples: with them dependencies have the features that they have for tests.
+    child.args(WHOLE).args(["--lib", "--bins", "--examples"]);
     clock.check(child.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
+/// What all groups compile, with what they share: another choice of packages or features compiles all dependencies
+/// anew, and one of them alone takes minutes.
+pub(crate) const WHOLE: [&str; 2] = ["--workspace", "--all-features"];
+
 fn build(clock: &Clock) -> Result<(), String> {
-    clock.check(&mut words(&["cargo", "build", "--workspace"]))
+    clock.check(words(&["cargo", "test", "--no-run"]).args(WHOLE))
 }
 
 fn unit(clock: &Clock) -> Result<(), String> {
     if has_nextest() {
         // nextest does not run doctests.
-        let tests = clock.check(&mut words(&["cargo", "nextest", "run", "--no-fail-fast", "--workspace"]));
-        tests.and(clock.check(&mut words(&["cargo", "test", "--workspace", "--doc"])))
+        let tests = clock.check(
+            words(&["cargo", "nextest", "run", "--no-fail-fast"])
+                .args(WHOLE)
+                .args(["-E", "not binary(live)"]),
+        );
+        tests.and(clock.check(words(&["cargo", "test", "--doc"]).args(WHOLE)))
     } else {
         clock.check(&mut words(&["cargo", "test", "--workspace"]))
     }
@@ -215,26 +225,41 @@ fn fixture(clock: &Clock) -> Result<(), String> {
 }
 
 fn images(clock: &Clock) -> Result<(), String> {
-    clock.check(&mut words(&["cargo", "build", "--package", "kmt-run"]))?;
+    // `kmt-run` comes with the tests.
+    build(clock)?;
     clock.check(command(target().join("debug/kmt-run")).args(IMAGES))
 }
 
 fn live(clock: &Clock) -> Result<(), String> {
-    clock.check(&mut live_tests("live", "live"))
+    clock.check(&mut live_tests(Stories::Gate))
 }
 
-/// The call of a test target that boots machines: one test after the other, since each may take all of the
-/// host.
-pub(crate) fn live_tests(target: &str, features: &str) -> Command {
-    let mut child = if has_nextest() {
-        words(&["cargo", "nextest", "run", "--no-fail-fast", "--test-threads", "1"])
-    } else {
-        words(&["cargo", "test"])
-    };
-    child.args(["--package", "kmt-run", "--features", features, "--test", target]);
-    if !has_nextest() {
-        child.args(["--", "--test-threads=1"]);
+/// Which stories of the live tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stories {
+    /// Those of the gate.
+    Gate,
+    /// The long ones, below `soak`.
+    Soak,
+}
+
+/// The call of the tests that boot machines: one after the other, since each may take all of the host.
+pub(crate) fn live_tests(stories: Stories) -> Command {
+    if has_nextest() {
+        let mut child = words(&["cargo", "nextest", "run", "--no-fail-fast", "--test-threads", "1"]);
+        let chosen = match stories {
+            Stories::Gate => "binary(live) & not test(/^soak::/)",
+            Stories::Soak => "binary(live) & test(/^soak::/)",
+        };
+        child.args(WHOLE).args(["--test", "live", "-E", chosen]);
+        return child;
     }
+    let mut child = words(&["cargo", "test"]);
+    child.args(WHOLE).args(["--test", "live", "--", "--test-threads=1"]);
+    child.args(match stories {
+        Stories::Gate => ["--skip", "soak::"].as_slice(),
+        Stories::Soak => &["soak::"],
+    });
     child
 }
 

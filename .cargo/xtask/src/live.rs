@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::groups::{Clock, live_tests, target};
+use crate::groups::{Clock, Stories, WHOLE, live_tests, target};
 use crate::process::{check, command, output, processes, signal, succeeds, words};
 use crate::{host, setup, tasks};
 
@@ -24,12 +24,12 @@ const NAME: &str = "kmt-test";
 const COMMENT: &str = "made by cargo xtask test of kmt-run";
 
 /// Stories that only root's turn tells so far.
-const ROOT_ONLY: [&str; 4] = ["full::", "page::", "reach::", "stack::"];
+const ROOT_ONLY: [&str; 6] = ["full::", "hosts::", "page::", "reach::", "rented::", "stack::"];
 
 /// Makes the user, runs the live tests as it, and removes it with all its processes, however that went.
 pub(crate) fn as_ordinary_user(clock: &Clock) -> Result<(), String> {
     if !host::is_root() {
-        return clock.check(&mut live_tests("live", "live"));
+        return clock.check(&mut live_tests(Stories::Gate));
     }
     let _one_at_a_time = setup::lock("/run/kmt-run-user.lock");
     let test = build(clock)?;
@@ -40,9 +40,13 @@ pub(crate) fn as_ordinary_user(clock: &Clock) -> Result<(), String> {
 
 /// Builds kmt-run and the live tests; the path of the test program.
 fn build(clock: &Clock) -> Result<PathBuf, String> {
-    let line = ["cargo", "test", "--package", "kmt-run", "--features", "live", "--test", "live", "--no-run"];
-    clock.check(&mut words(&line))?;
-    let messages = output(words(&line).args(["--quiet", "--message-format", "json"])).unwrap_or_default();
+    let line = || {
+        let mut child = words(&["cargo", "test", "--test", "live", "--no-run"]);
+        child.args(WHOLE);
+        child
+    };
+    clock.check(&mut line())?;
+    let messages = output(line().args(["--quiet", "--message-format", "json"])).unwrap_or_default();
     test_program(&messages).ok_or_else(|| "cargo does not say where the test `live` lies".to_owned())
 }
 
@@ -149,7 +153,7 @@ impl User {
     fn call(&self) -> Command {
         let mut child = words(&["/usr/sbin/runuser", "-u", NAME, "--"]);
         child.arg(self.program("live")).arg("--test-threads=1").stdin(Stdio::null());
-        child.args(ROOT_ONLY.iter().flat_map(|room| ["--skip", *room]));
+        child.args(ROOT_ONLY.iter().chain(&["soak::"]).flat_map(|room| ["--skip", *room]));
         child.current_dir(self.repository()).env_clear();
         child.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8").env("RUST_BACKTRACE", "1");
         child.env("HOME", &self.home).env("USER", NAME).env("LOGNAME", NAME);

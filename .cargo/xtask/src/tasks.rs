@@ -21,6 +21,7 @@ const BENCHES: &[(&str, &str, &str)] = &[
     ),
     ("unpack", "kmt-run", "unpacking an image against `xz -T0` and `zstd -T0`: at least 0.9 of their speed"),
     ("plan", "kmt-run", "planning the shipped matrices, and up to 10,000 cells of 100 packages"),
+    ("events", "kmt-reporters", "two million events of tests to every report: at most 200 MB of memory"),
     ("triage", "kmt-reporters", "the cause of a gigabyte of console, on one core"),
 ];
 
@@ -58,8 +59,8 @@ pub(crate) fn soak() -> Result<u8, String> {
         minutes: 60,
         need: Need::Run,
         run: |clock| {
-            clock.check(&mut words(&["cargo", "build", "--release", "--package", "kmt-run"]))?;
-            clock.check(command(groups::target().join("release/kmt-run")).args(SOAK_IMAGES))
+            clock.check(words(&["cargo", "test", "--no-run"]).args(groups::WHOLE))?;
+            clock.check(command(groups::target().join("debug/kmt-run")).args(SOAK_IMAGES))
         },
     };
     let tests = Group {
@@ -67,7 +68,7 @@ pub(crate) fn soak() -> Result<u8, String> {
         about: "kill loops and the whole of Debian, on real machines",
         minutes: 180,
         need: Need::Soak,
-        run: |clock| clock.check(groups::live_tests("live", "live,soak").arg("soak::")),
+        run: |clock| clock.check(&mut groups::live_tests(groups::Stories::Soak)),
     };
     let fuzz = Group {
         name: "fuzz",

@@ -5,13 +5,13 @@
 //! the others are named too: one cell of each kind proves little.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::event::{Arch, CellId, Location, TestResult};
-use crate::model::Report;
+use crate::model::{Report, TestReport};
 
 /// Alternatives that are named.
 const ALTERNATIVES: usize = 2;
@@ -217,6 +217,12 @@ fn smallest(bad: &[&Coordinate], good: &[&Coordinate]) -> Vec<Claim> {
 /// Indices of the cells in which a test fails, and of those in which it passes.
 type Sides = (Vec<usize>, Vec<usize>);
 
+/// Whether it went wrong by its own doing, and no test below it is to blame.
+fn fails(test: &TestReport<'_>) -> bool {
+    use TestResult::{Crashed, Fail, TimedOut, Unfinished};
+    matches!(test.result, Fail | TimedOut | Crashed | Unfinished) && !test.blames_subtest
+}
+
 /// The boundary of every test that fails somewhere, tests with one boundary together, the widest first.
 pub fn boundaries(report: &Report<'_>) -> Vec<Boundary> {
     let cells: Vec<Coordinate> = report
@@ -224,29 +230,20 @@ pub fn boundaries(report: &Report<'_>) -> Vec<Boundary> {
         .iter()
         .map(|cell| Coordinate::of(&cell.cell.id, &cell.cell.distro, &cell.cell.distro_version))
         .collect();
-    let mut rows: BTreeMap<(&str, &str), Sides> = BTreeMap::new();
-    for (at, cell) in report.cells.iter().enumerate() {
-        for package in &cell.packages {
-            for test in &package.tests {
-                let row = rows.entry((package.name, test.name)).or_default();
-                match test.result {
-                    TestResult::Pass | TestResult::Flaky => row.1.push(at),
-                    TestResult::Fail
-                    | TestResult::TimedOut
-                    | TestResult::Crashed
-                    | TestResult::Unfinished
-                        if !test.blames_subtest =>
-                    {
-                        row.0.push(at);
-                    }
-                    _ => {}
-                }
+    let failing = report.odd().filter(|(_, _, test)| fails(test));
+    let failing: BTreeSet<(&str, &str)> =
+        failing.map(|(_, package, test)| (package.name, test.name)).collect();
+    let mut known: BTreeMap<Sides, Vec<(String, String)>> = BTreeMap::new();
+    for (package, test) in failing {
+        let mut sides = Sides::default();
+        for (at, cell) in report.cells.iter().enumerate() {
+            match cell.test(package, test) {
+                Some(test) if matches!(test.result, TestResult::Pass | TestResult::Flaky) => sides.1.push(at),
+                Some(test) if fails(&test) => sides.0.push(at),
+                _ => {}
             }
         }
-    }
-    let mut known: BTreeMap<Sides, Vec<(String, String)>> = BTreeMap::new();
-    for ((package, test), row) in rows.into_iter().filter(|(_, (bad, _))| !bad.is_empty()) {
-        known.entry(row).or_default().push((package.to_owned(), test.to_owned()));
+        known.entry(sides).or_default().push((package.to_owned(), test.to_owned()));
     }
     let mut boundaries = Vec::new();
     for ((bad, good), tests) in known {

@@ -1,5 +1,6 @@
 //! Two runs, cell by cell: what fails newly, what is mended, flaky, missing, new or slower.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -134,11 +135,11 @@ impl CellDiff {
     }
 }
 
-type Tests<'r> = BTreeMap<(&'r str, &'r str), &'r TestReport<'r>>;
+type Tests<'r> = BTreeMap<(&'r str, &'r str), Cow<'r, TestReport<'r>>>;
 
 fn tests<'r>(cell: &'r CellReport<'r>) -> Tests<'r> {
     let packages = cell.packages.iter();
-    packages.flat_map(|p| p.tests.iter().map(move |test| ((p.name, test.name), test))).collect()
+    packages.flat_map(|p| p.tests().map(move |test| ((p.name, test.name), test))).collect()
 }
 
 fn cell_diff(before: &CellReport<'_>, after: &CellReport<'_>) -> CellDiff {
@@ -154,7 +155,7 @@ fn cell_diff(before: &CellReport<'_>, after: &CellReport<'_>) -> CellDiff {
     keys.sort_unstable();
     keys.dedup();
     for key in keys.into_iter().filter(|(package, _)| has(before, package) && has(after, package)) {
-        sort_in(&mut diff, key, old.get(&key).copied(), new.get(&key).copied());
+        sort_in(&mut diff, key, old.get(&key).map(|test| &**test), new.get(&key).map(|test| &**test));
     }
     diff
 }

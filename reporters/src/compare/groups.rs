@@ -51,7 +51,7 @@ pub fn groups(report: &Report<'_>, source: &dyn OutputSource, masks: &Masks) -> 
             found.add("splat", "", &splat.signature, id, None);
         }
         for package in &cell.packages {
-            for test in package.tests.iter().filter(|test| !is_good(test.result) && !test.blames_subtest) {
+            for test in package.odd.iter().filter(|test| !is_good(test.result) && !test.blames_subtest) {
                 // Said once, as the cell's trouble.
                 let of_cell = cell.trouble.is_some() && test.result == TestResult::NotRun;
                 if of_cell || test.cancelled || found.failures >= FAILURES {
@@ -101,7 +101,7 @@ impl Found {
         if let (true, Some(line)) = (by_machine, telling(test.evidence.iter().map(String::as_str))) {
             return self.add(kind, "(machine)", line, cell, Some((package, test.name)));
         }
-        let output = test.output.map(|(output, _)| told(output, source, masks)).unwrap_or_default();
+        let output = test.output.as_ref().map(|(output, _)| told(output, source, masks)).unwrap_or_default();
         match (line_of(&output, test.name), &test.message) {
             (Some(line), _) => self.add(kind, package, line, cell, Some((package, test.name))),
             (None, Some(message)) if by_machine => {

@@ -1,6 +1,6 @@
 //! What of a run is on the page: all results in a compact form, details within bounds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -80,16 +80,19 @@ struct Page<'r, 's> {
     tests: Vec<(usize, &'r str)>,
     row_of: HashMap<(&'r str, &'r str), usize>,
     texts: Vec<String>,
-    text_of: HashMap<(&'r str, u64, u64), usize>,
+    text_of: HashMap<(String, u64, u64), usize>,
     held: usize,
 }
 
 impl<'r, 's> Page<'r, 's> {
     fn new(report: &'r Report<'r>, sources: &'s Sources<'s>, consoles: &'s [Console<'r>]) -> Page<'r, 's> {
-        let mut names: Vec<(&str, &str)> =
-            report.tests().map(|(_, package, test)| (package.name, test.name)).collect();
+        let mut names: HashSet<(&str, &str)> = HashSet::new();
+        for package in report.cells.iter().flat_map(|cell| &cell.packages) {
+            names.extend(package.odd.iter().map(|test| (package.name, test.name)));
+            names.extend(package.plain().map(|(test, _)| (package.name, test)));
+        }
+        let mut names: Vec<(&str, &str)> = names.into_iter().collect();
         names.sort_unstable();
-        names.dedup();
         let mut packages: Vec<&str> = names.iter().map(|(package, _)| *package).collect();
         packages.dedup();
         let index: HashMap<&str, usize> = packages.iter().enumerate().map(|(at, name)| (*name, at)).collect();
@@ -113,10 +116,12 @@ impl<'r, 's> Page<'r, 's> {
         let mut letters = vec!['.'; self.tests.len()];
         let mut durations: Vec<u64> = vec![0; self.tests.len()];
         for package in &cell.packages {
-            for test in &package.tests {
-                if let Some(at) = self.row_of.get(&(package.name, test.name)) {
-                    letters[*at] = letter(test.result);
-                    durations[*at] = test.duration_ms;
+            let odd = package.odd.iter().map(|test| (test.name, test.result, test.duration_ms));
+            let plain = package.plain().map(|(test, ms)| (test, TestResult::Pass, ms));
+            for (test, result, ms) in odd.chain(plain) {
+                if let Some(at) = self.row_of.get(&(package.name, test)) {
+                    letters[*at] = letter(result);
+                    durations[*at] = ms;
                 }
             }
         }
@@ -147,19 +152,19 @@ impl<'r, 's> Page<'r, 's> {
         let report = self.report;
         for (index, cell) in report.cells.iter().enumerate() {
             for package in &cell.packages {
-                for test in &package.tests {
+                for test in &package.odd {
                     let plain = is_good(test.result) && test.result != TestResult::Flaky;
                     if plain || details.len() >= DETAILS {
                         continue;
                     }
                     let Some(row) = self.row_of.get(&(package.name, test.name)).copied() else { continue };
-                    let text = if test.blames_subtest { None } else { test.output };
-                    let text = text.and_then(|(output, scope)| Some((self.text(output)?, scope)));
+                    let text = if test.blames_subtest { None } else { test.output.as_ref() };
+                    let text = text.and_then(|(output, scope)| Some((self.text(output)?, *scope)));
                     let package_scope =
                         matches!(text, Some((_, crate::model::OutputScope::Package))).then_some(true);
                     details.push(json!({
                         "c": index, "t": row, "why": test.message, "text": text.map(|(at, _)| at),
-                        "package": package_scope, "file": test.output.map(|(output, _)| &output.file),
+                        "package": package_scope, "file": test.output.as_ref().map(|(output, _)| &output.file),
                         "blames": test.blames_subtest.then_some(true), "console": self.console(test),
                         "earlier": self.earlier(test), "known": test.known_flaky.then_some(true),
                         "owners": (!test.owners.is_empty()).then_some(test.owners),
@@ -190,8 +195,8 @@ impl<'r, 's> Page<'r, 's> {
     }
 
     /// The place of an output among the texts; one output is there once.
-    fn text(&mut self, output: &'r OutputRef) -> Option<usize> {
-        let key = (output.file.as_str(), output.offset, output.length);
+    fn text(&mut self, output: &OutputRef) -> Option<usize> {
+        let key = (output.file.clone(), output.offset, output.length);
         if let Some(at) = self.text_of.get(&key) {
             return Some(*at);
         }

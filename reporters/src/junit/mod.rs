@@ -10,6 +10,7 @@
 //! To add a flavour: add a variant, and answer each question in `flavour` for it.
 
 mod body;
+mod files;
 mod flavour;
 pub mod lint;
 pub mod read;
@@ -18,8 +19,8 @@ mod suites;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::mask::Masks;
@@ -58,15 +59,55 @@ pub fn write(
     masks: &Masks,
     path: &Path,
 ) -> Result<Vec<PathBuf>, JunitError> {
-    let texts = texts(run, flavour, source, masks)
-        .map_err(|source| JunitError::Serialize { path: path.to_owned(), source })?;
-    let mut written = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        let path = part_path(path, index);
-        replace(&path, text.as_bytes()).map_err(|source| JunitError::Write { path: path.clone(), source })?;
-        written.push(path);
+    let mut written: Vec<PathBuf> = Vec::new();
+    let mut open: Option<Replacing> = None;
+    let told = pieces(run, flavour, source, masks, &mut |index, text| {
+        if index >= written.len() {
+            open.take().map_or(Ok(()), Replacing::done)?;
+            written.push(part_path(path, index));
+            open = Some(Replacing::new(&part_path(path, index))?);
+        }
+        open.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()))
+    });
+    let failed = |source| {
+        let path = written.last().map_or(path, PathBuf::as_path).to_owned();
+        JunitError::Write { path, source }
+    };
+    match told {
+        Ok(()) => open.map_or(Ok(()), Replacing::done).map_err(failed)?,
+        Err(PieceError::Taken(source)) => return Err(failed(source)),
+        Err(PieceError::Serialize(source)) => {
+            return Err(JunitError::Serialize { path: path.to_owned(), source });
+        }
     }
     Ok(written)
+}
+
+/// Why not all of a report was handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum PieceError {
+    /// The XML could not be made.
+    #[error("cannot serialize the JUnit report")]
+    Serialize(#[from] quick_junit::SerializeError),
+    /// Whoever takes it failed.
+    #[error("cannot write the JUnit report")]
+    Taken(#[from] std::io::Error),
+}
+
+/// Hands the report to `take`, a suite at a time, each with the index of the file that it belongs to.
+pub fn pieces(
+    run: &Run,
+    flavour: Flavour,
+    source: &dyn OutputSource,
+    masks: &Masks,
+    take: &mut dyn FnMut(usize, &str) -> std::io::Result<()>,
+) -> Result<(), PieceError> {
+    files::each(run, flavour, source, masks, &mut |index, text| Ok(take(index, text)?))
+}
+
+/// How many files it takes.
+pub fn files(run: &Run, flavour: Flavour) -> usize {
+    if flavour.cases_a_file() == usize::MAX { 1 } else { files::count(run, flavour) }
 }
 
 /// The report as text: one, or several for a flavour that limits the cases a file may have.
@@ -76,8 +117,13 @@ pub fn texts(
     source: &dyn OutputSource,
     masks: &Masks,
 ) -> Result<Vec<String>, quick_junit::SerializeError> {
-    let reports = suites::reports(run, flavour, source, masks);
-    reports.iter().map(|report| Ok(without_root_skipped(&report.to_string()?))).collect()
+    let mut texts: Vec<String> = Vec::new();
+    files::each(run, flavour, source, masks, &mut |index, text| {
+        texts.resize(texts.len().max(index + 1), String::new());
+        texts[index].push_str(text);
+        Ok::<(), quick_junit::SerializeError>(())
+    })?;
+    Ok(texts)
 }
 
 /// `junit.xml`, `junit-2.xml`, `junit-3.xml`.
@@ -110,17 +156,54 @@ fn without_root_skipped(text: &str) -> String {
 
 /// Writes a file whole or not at all, making its folder where that is missing.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let Some(name) = path.file_name() else {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path names no file"));
-    };
-    let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let put = || {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    put().inspect_err(|_| _ = fs::remove_file(&temporary))
+    let mut file = Replacing::new(path)?;
+    file.write_all(content)?;
+    file.done()
+}
+
+/// A file that takes the place of another once it is whole; until then it is a temporary one beside it.
+pub(crate) struct Replacing {
+    file: BufWriter<File>,
+    temporary: Temporary,
+    path: PathBuf,
+}
+
+/// Removed when it is dropped; a file that was renamed is not there any more.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Replacing {
+    /// Begins one, making its folder where that is missing.
+    pub(crate) fn new(path: &Path) -> std::io::Result<Replacing> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let Some(name) = path.file_name() else {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path names no file"));
+        };
+        let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+        let file = BufWriter::new(File::create(&temporary)?);
+        Ok(Replacing { file, temporary: Temporary(temporary), path: path.to_owned() })
+    }
+
+    /// Puts it in its place.
+    pub(crate) fn done(mut self) -> std::io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        fs::rename(&self.temporary.0, &self.path)
+    }
+}
+
+impl Write for Replacing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }

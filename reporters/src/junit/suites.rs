@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset};
-use quick_junit::{
-    NonSuccessKind, Property, Report as JunitReport, TestCase, TestCaseStatus, TestRerun, TestSuite,
-};
+use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
 use super::Flavour;
 use super::body::{Bodies, kind, sentence};
@@ -21,64 +19,27 @@ const INFRASTRUCTURE: &str = "kmt";
 /// The name of a package's own case.
 const PACKAGE_CASE: &str = "(package)";
 
-/// One report, or several where a file may only have so many cases.
-pub(super) fn reports(
+/// Hands every suite to `take`, in order.
+pub(super) fn each<E>(
     run: &Run,
     flavour: Flavour,
     source: &dyn OutputSource,
     masks: &Masks,
-) -> Vec<JunitReport> {
+    take: &mut dyn FnMut(TestSuite) -> Result<(), E>,
+) -> Result<(), E> {
     let report = run.report();
     let mut writer =
         Writer { run, flavour, bodies: Bodies { source, masks, budget: flavour.output_budget() } };
-    let mut suites = Vec::new();
-    suites.extend(writer.builds());
+    if let Some(builds) = writer.builds() {
+        take(builds)?;
+    }
     for cell in &report.cells {
-        suites.push(writer.cell(cell));
+        take(writer.cell(cell))?;
         for package in &cell.packages {
-            suites.push(writer.package(cell, package));
+            take(writer.package(cell, package))?;
         }
     }
-    let files = split(suites, flavour.cases_a_file());
-    files.into_iter().map(|suites| whole(run, suites)).collect()
-}
-
-fn whole(run: &Run, suites: Vec<TestSuite>) -> JunitReport {
-    let mut report = JunitReport::new(if run.id.is_empty() { "kmt-run" } else { run.id.as_str() });
-    report.set_time(Duration::from_millis(run.elapsed_ms));
-    report.add_test_suites(suites);
-    report
-}
-
-/// Packs suites into files; a suite that is larger than a file is cut.
-fn split(suites: Vec<TestSuite>, limit: usize) -> Vec<Vec<TestSuite>> {
-    let mut files: Vec<Vec<TestSuite>> = vec![Vec::new()];
-    let mut held = 0;
-    for suite in suites {
-        let mut cases = suite.test_cases.clone().into_iter().peekable();
-        loop {
-            if held >= limit {
-                files.push(Vec::new());
-                held = 0;
-            }
-            let room = limit - held;
-            let part: Vec<TestCase> = cases.by_ref().take(room).collect();
-            held += part.len();
-            let mut piece = TestSuite::new(suite.name.as_str());
-            piece.properties.clone_from(&suite.properties);
-            piece.extra.clone_from(&suite.extra);
-            piece.timestamp = suite.timestamp;
-            piece.time = suite.time;
-            piece.add_test_cases(part);
-            if let Some(file) = files.last_mut() {
-                file.push(piece);
-            }
-            if cases.peek().is_none() {
-                break;
-            }
-        }
-    }
-    files
+    Ok(())
 }
 
 struct Writer<'r> {
@@ -201,8 +162,8 @@ impl Writer<'_> {
         self.place(&mut suite, &cell.cell.id.to_string(), ms, began);
         suite.add_properties(self.properties(cell, Some(package)));
         let class = self.flavour.classname(Some(&cell.cell.id), package.name);
-        for test in &package.tests {
-            let case = self.test(&class, test);
+        for test in package.tests() {
+            let case = self.test(&class, &test);
             suite.add_test_case(case);
         }
         suite
@@ -214,7 +175,8 @@ impl Writer<'_> {
         let mut status = match test.result {
             TestResult::Pass | TestResult::Flaky => TestCaseStatus::success(),
             TestResult::Skip => {
-                let reason = self.bodies.skip_reason(message, test.output.map(|(output, _)| output));
+                let reason =
+                    self.bodies.skip_reason(message, test.output.as_ref().map(|(output, _)| &**output));
                 let mut status = TestCaseStatus::skipped();
                 status.set_message(self.bodies.line(&reason)).set_description(reason);
                 status
@@ -226,7 +188,7 @@ impl Writer<'_> {
                 };
                 let (evidence, output) = match test.blames_subtest {
                     true => (&[][..], None),
-                    false => (test.evidence, test.output),
+                    false => (test.evidence, test.output.as_ref().map(|(output, scope)| (&**output, *scope))),
                 };
                 let said = if test.is_known_failure() { format!("known flaky: {said}") } else { said };
                 let owners = match test.owners {

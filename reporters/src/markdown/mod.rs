@@ -100,7 +100,7 @@ fn told(test: &TestReport<'_>) -> bool {
 
 fn failures(report: &Report<'_>) -> String {
     let mut lines: Vec<String> = report
-        .tests()
+        .odd()
         .filter(|(cell, _, test)| told(test) && (cell.trouble.is_none() || !test.name.is_empty()))
         .map(|(cell, package, test)| {
             let name = if test.name.is_empty() { "(package)" } else { test.name };
@@ -127,7 +127,7 @@ fn failures(report: &Report<'_>) -> String {
 fn picture(report: &Report<'_>) -> String {
     let cells: Vec<_> = report.cells.iter().filter(|cell| !cell.packages.is_empty()).collect();
     let mut rows: Vec<(&str, &str)> = report
-        .tests()
+        .odd()
         .filter(|(_, _, test)| told(test))
         .map(|(_, package, test)| (package.name, test.name))
         .collect();
@@ -141,8 +141,8 @@ fn picture(report: &Report<'_>) -> String {
         vec![format!("| test | {} |", heads.join(" | ")), format!("|---|{}", "---|".repeat(cells.len()))];
     for (package, name) in rows.iter().take(LISTED) {
         let marks = cells.iter().map(|cell| {
-            let tests = cell.packages.iter().filter(|p| p.name == *package).flat_map(|p| &p.tests);
-            tests.into_iter().find(|test| test.name == *name).map_or("", |test| result_name(test.result))
+            let of = cell.packages.iter().find(|p| p.name == *package);
+            of.and_then(|p| p.test(name)).map_or("", |test| result_name(test.result))
         });
         let name = if name.is_empty() { "(package)" } else { name };
         lines.push(format!(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::kept::Tests;
 use crate::event::{BootPhase, CellId, LossEvidence, OutputRef, PreparedStep, ShardEnd, TestResult};
 
 /// One cell: what was planned for it, which machines served it, what it ran.
@@ -73,14 +74,13 @@ impl Cell {
         }
         let machines = shards().map(|shard| shard.machine.as_str()).collect::<BTreeSet<_>>().len() as u64;
         let work: u64 = ended().map(|(_, end)| end.duration_ms).sum();
-        let tests = self.packages.values().flat_map(|package| &package.tests);
-        let longest = tests.flat_map(|(_, attempts)| attempts).filter_map(|attempt| attempt.ended.as_ref());
+        let longest = self.packages.values().map(|package| package.tests.longest_ms()).max().unwrap_or(0);
         let begun = shards().map(|shard| shard.started_ms).min()?;
         let over = ended().map(|(_, end)| end.ended_ms).max()?;
         Some(Balance {
             machines,
             reached_ms: over.saturating_sub(begun),
-            ideal_ms: (work / machines.max(1)).max(longest.map(|test| test.duration_ms).max().unwrap_or(0)),
+            ideal_ms: (work / machines.max(1)).max(longest),
         })
     }
 
@@ -203,7 +203,7 @@ pub struct Package {
     /// Lines of output that looked like events and were none.
     pub malformed: Vec<String>,
     /// Tests that said anything, by full name.
-    pub tests: BTreeMap<String, Vec<Attempt>>,
+    pub tests: Tests,
     /// Tests that said of themselves that they are known to be flaky.
     pub marked_flaky: BTreeSet<String>,
 }

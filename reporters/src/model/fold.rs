@@ -252,7 +252,9 @@ impl Run {
                     leaked: *leaked,
                     output: output.clone(),
                 };
-                finish_shard(self.package_entry(cell, package), *attempt, ended, envelope.seq);
+                let package = self.package_entry(cell, package);
+                finish_shard(package, *attempt, ended, envelope.seq);
+                package.tests.press();
             }
             Event::ShardRequeued { cell, package, reason, attempt } => {
                 let package = self.package_entry(cell, package);
@@ -276,7 +278,7 @@ impl Run {
                     ended: None,
                     splats: Vec::new(),
                 };
-                package.tests.entry(test_name(test)).or_default().push(begun);
+                package.tests.entry(test_name(test)).push(begun);
             }
             Event::TestFinished { cell, package, test, attempt, result, duration_ms, output, message } => {
                 let ended = TestEnded {
@@ -287,7 +289,7 @@ impl Run {
                 };
                 let package = self.package_entry(cell, package);
                 let shard = execution(package, *attempt);
-                let attempts = package.tests.entry(test_name(test)).or_default();
+                let attempts = package.tests.entry(test_name(test));
                 let open = attempts.iter_mut().rev().find(|a| a.number == *attempt && a.ended.is_none());
                 match open {
                     Some(attempt) => attempt.ended = Some(ended),
@@ -299,6 +301,7 @@ impl Run {
                         splats: Vec::new(),
                     }),
                 }
+                package.tests.settle();
             }
             Event::TestMarkedFlaky { cell, package, test, .. } => {
                 self.package_entry(cell, package).marked_flaky.insert(test_name(test));
@@ -362,13 +365,12 @@ fn attribute(cell: &mut Cell, splat: &Splat) -> bool {
     };
     let index = cell.splats.len();
     let on_machine = |package: &&mut Package| {
-        package.shards.iter().any(|shard| shard.machine == splat.machine) && package.tests.contains_key(name)
+        package.shards.iter().any(|shard| shard.machine == splat.machine) && package.tests.contains(name)
     };
     let mut candidates: Vec<&mut Package> = cell.packages.values_mut().filter(on_machine).collect();
     // Of several packages with a test of that name, the one that began last.
     candidates.sort_by_key(|package| package.shards.last().map(|shard| shard.started_seq));
-    let attempt =
-        candidates.pop().and_then(|package| package.tests.get_mut(name)).and_then(|runs| runs.last_mut());
+    let attempt = candidates.pop().and_then(|package| package.tests.entry(name.clone()).last_mut());
     match attempt {
         Some(attempt) => {
             attempt.splats.push(index);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::facts::Attempt;
+use super::facts::{Attempt, Known};
 use super::outcome::is_good;
 use super::verdict::Judge;
 use crate::event::TestResult;
@@ -40,7 +40,7 @@ impl<'r> Judge<'r> {
             let ended = attempts.last().and_then(|attempt| attempt.ended.as_ref());
             ended.is_none_or(|ended| !is_good(ended.result))
         };
-        let below = self.package.tests.range(prefix.clone()..);
+        let below = self.package.tests.odd().range(prefix.clone()..);
         let failed: Vec<&str> = below
             .take_while(|(test, _)| test.starts_with(&prefix))
             .filter(|(_, attempts)| bad(attempts))
@@ -53,8 +53,13 @@ impl<'r> Judge<'r> {
 
     /// Who owns it.
     pub(super) fn owners(&self, name: &str) -> &'r [String] {
-        let Some(known) = self.known else { return &[] };
-        let top = name.split('/').next().unwrap_or_default();
-        known.test_owners.get(top).unwrap_or(&known.owners)
+        owners(self.known, name)
     }
+}
+
+/// Who owns a test.
+pub(super) fn owners<'r>(known: Option<&'r Known>, name: &str) -> &'r [String] {
+    let Some(known) = known else { return &[] };
+    let top = name.split('/').next().unwrap_or_default();
+    known.test_owners.get(top).unwrap_or(&known.owners)
 }

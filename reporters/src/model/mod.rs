@@ -53,6 +53,7 @@
 mod ending;
 mod facts;
 mod fold;
+mod kept;
 mod known;
 mod outcome;
 mod report;
@@ -77,6 +78,7 @@ pub use facts::{
     Attempt, Balance, BootFailure, Build, Cell, CellFailure, Image, Known, Loss, MachineFacts, Package,
     Shard, ShardEnded, Shipped, Splat, TestEnded,
 };
+pub use kept::Tests;
 pub(crate) use outcome::is_good;
 pub use outcome::{Counts, Outcome, RESULTS, result_name};
 pub use report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};

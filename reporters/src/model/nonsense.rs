@@ -165,8 +165,8 @@ proptest! {
         }
         for cell in &run.cells {
             for (path, package) in &cell.packages {
-                for test in package.listed.iter().flatten().chain(package.tests.keys()) {
-                    prop_assert!(seen.contains(&(cell.id.clone(), path.as_str(), test.as_str())), "{test} has none");
+                for test in package.listed.iter().flatten().map(String::as_str).chain(package.tests.iter().map(|(test, _)| test)) {
+                    prop_assert!(seen.contains(&(cell.id.clone(), path.as_str(), test)), "{test} has none");
                 }
             }
         }
@@ -182,6 +182,28 @@ proptest! {
                 let said = [TestResult::Pass, TestResult::Skip, TestResult::Flaky].contains(&test.result);
                 prop_assert!(!said || report.run.cells.iter().any(|cell| cell.started()));
             }
+        }
+    }
+
+    #[test]
+    fn nothing_depends_on_when_passed_tests_are_put_away(script in script()) {
+        let (mut early, mut late) = (Run::new(), Run::new());
+        for envelope in &script.log {
+            early.fold(envelope);
+            late.fold(envelope);
+            let packages = early.cells.iter_mut().flat_map(|cell| cell.packages.values_mut());
+            packages.for_each(|package| package.tests.press());
+            let packages = late.cells.iter_mut().flat_map(|cell| cell.packages.values_mut());
+            packages.for_each(|package| package.tests.unpress());
+        }
+        let told = |run: &Run| {
+            let tests = run.report().tests().map(|(_, _, test)| format!("{test:?}")).collect::<Vec<_>>();
+            (tests, run.report().counts, run.outcome(), crate::json::text(run, &Masks::default()).unwrap())
+        };
+        prop_assert_eq!(told(&early), told(&late));
+        for flavour in Flavour::ALL {
+            let texts = |run| junit::texts(run, flavour, &NoOutput, &Masks::default()).unwrap();
+            prop_assert_eq!(texts(&early), texts(&late));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What it comes to: counts by result, and the exit code.
 
-use super::report::{Report, TestReport};
+use super::report::{PackageReport, Report, TestReport};
 use super::{Build, Run};
 use crate::event::{RunEnd, TestResult};
 
@@ -48,7 +48,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, test: &TestReport<'_>) {
+    /// Takes in all tests of a package.
+    pub(super) fn add_all(&mut self, package: &PackageReport<'_>) {
+        self.tests[slot(TestResult::Pass)] += package.package.tests.plain_count() as u64;
+        package.odd.iter().for_each(|test| self.add(test));
+    }
+
+    fn add(&mut self, test: &TestReport<'_>) {
         let by_result = if test.name.is_empty() { &mut self.packages } else { &mut self.tests };
         by_result[slot(test.result)] += 1;
         if test.is_known_failure() || test.known_flaky && test.result == TestResult::Flaky {
@@ -183,7 +189,7 @@ impl Report<'_> {
             outcome = outcome.max(Outcome::TestsFailed);
         }
         let absent = |result| matches!(result, TestResult::Lost | TestResult::NotRun);
-        let lost = self.tests().any(|(_, _, test)| absent(test.result) && !test.cancelled);
+        let lost = self.odd().any(|(_, _, test)| absent(test.result) && !test.cancelled);
         if lost || self.cells.iter().any(|cell| cell.trouble.is_some()) {
             outcome = outcome.max(Outcome::CellsFailed);
         }
@@ -203,7 +209,7 @@ impl Report<'_> {
     /// one that left work undone without saying why.
     fn interrupted(&self, so_far: Outcome) -> bool {
         let run = self.run;
-        let undone = self.tests().any(|(_, _, test)| test.cancelled);
+        let undone = self.odd().any(|(_, _, test)| test.cancelled);
         match run.ended {
             Some(RunEnd::Cancelled) => true,
             None if run.cancelled_by.is_some() => true,

@@ -1,7 +1,12 @@
 //! What a report is told of: the verdicts of a run, cell by cell and package by package.
 
+use std::borrow::Cow;
+use std::iter::from_fn;
+
 use super::Run;
-use super::facts::{Cell, Package};
+use super::facts::{Cell, Known, Package};
+use super::kept::Passed;
+use super::known;
 use super::outcome::Counts;
 use crate::event::{BootPhase, OutputRef, TestResult};
 
@@ -49,10 +54,12 @@ pub struct PackageReport<'r> {
     pub name: &'r str,
     /// Its facts.
     pub package: &'r Package,
-    /// Its tests by name; the one with the empty name is the package itself.
-    pub tests: Vec<TestReport<'r>>,
+    /// Its tests by name, but for most of those that passed plainly; the one with the empty name is the package itself.
+    pub odd: Vec<TestReport<'r>>,
     /// What is worth saying of a package that is fine.
     pub note: Option<&'static str>,
+    /// What the repository says of its tests.
+    pub(super) known: Option<&'r Known>,
 }
 
 /// Whether an output is a test's own, or the whole of its package's.
@@ -76,7 +83,7 @@ pub struct TestReport<'r> {
     /// Milliseconds of the deciding attempt.
     pub duration_ms: u64,
     /// Its output.
-    pub output: Option<(&'r OutputRef, OutputScope)>,
+    pub output: Option<(Cow<'r, OutputRef>, OutputScope)>,
     /// What the console or the kernel said.
     pub evidence: &'r [String],
     /// Earlier attempts, in order.
@@ -119,13 +126,89 @@ impl TestReport<'_> {
     }
 }
 
+/// A test with its place; one that passed plainly is made when it is asked for.
+type Placed<'s, 'r> = (&'s CellReport<'r>, &'s PackageReport<'r>, Cow<'s, TestReport<'r>>);
+
 impl<'r> Report<'r> {
     /// Every test of every package of every cell.
-    pub fn tests(&self) -> impl Iterator<Item = (&CellReport<'r>, &PackageReport<'r>, &TestReport<'r>)> {
-        self.cells.iter().flat_map(|cell| {
-            cell.packages
-                .iter()
-                .flat_map(move |package| package.tests.iter().map(move |test| (cell, package, test)))
+    pub fn tests(&self) -> impl Iterator<Item = Placed<'_, 'r>> {
+        self.packages().flat_map(|(cell, package)| package.tests().map(move |test| (cell, package, test)))
+    }
+
+    /// Every test but most of those that passed plainly.
+    pub fn odd(&self) -> impl Iterator<Item = (&CellReport<'r>, &PackageReport<'r>, &TestReport<'r>)> {
+        self.packages().flat_map(|(cell, package)| package.odd.iter().map(move |test| (cell, package, test)))
+    }
+
+    fn packages(&self) -> impl Iterator<Item = (&CellReport<'r>, &PackageReport<'r>)> {
+        self.cells.iter().flat_map(|cell| cell.packages.iter().map(move |package| (cell, package)))
+    }
+}
+
+impl<'r> CellReport<'r> {
+    /// One test, if the cell has it.
+    pub fn test(&self, package: &str, test: &str) -> Option<Cow<'_, TestReport<'r>>> {
+        self.package(package)?.test(test)
+    }
+
+    /// One package, if the cell has it.
+    pub fn package(&self, name: &str) -> Option<&PackageReport<'r>> {
+        let at = self.packages.binary_search_by(|package| package.name.cmp(name)).ok()?;
+        self.packages.get(at)
+    }
+}
+
+impl<'r> PackageReport<'r> {
+    /// Every test, by name.
+    pub fn tests(&self) -> impl Iterator<Item = Cow<'_, TestReport<'r>>> {
+        let mut odd = self.odd.iter().peekable();
+        let mut plain = self.package.tests.plain().peekable();
+        from_fn(move || match (odd.peek(), plain.peek()) {
+            (Some(test), Some(passed)) if test.name < passed.name => odd.next().map(Cow::Borrowed),
+            (_, Some(_)) => plain.next().map(|passed| Cow::Owned(self.passed(&passed))),
+            (_, None) => odd.next().map(Cow::Borrowed),
         })
+    }
+
+    /// One test.
+    pub fn test(&self, name: &str) -> Option<Cow<'_, TestReport<'r>>> {
+        match self.odd.binary_search_by(|test| test.name.cmp(name)) {
+            Ok(at) => self.odd.get(at).map(Cow::Borrowed),
+            Err(_) => self.package.tests.passed(name).map(|passed| Cow::Owned(self.passed(&passed))),
+        }
+    }
+
+    /// The name and milliseconds of those that are not among the odd: all of them passed.
+    pub(crate) fn plain(&self) -> impl Iterator<Item = (&'r str, u64)> + use<'r> {
+        self.package.tests.plain().map(|passed| (passed.name, passed.duration_ms))
+    }
+
+    fn passed(&self, passed: &Passed<'r>) -> TestReport<'r> {
+        let prefix = format!("{}/", passed.name);
+        let from = self.odd.partition_point(|test| test.name < prefix.as_str());
+        let odd = self.odd[from..].partition_point(|test| test.name.starts_with(&prefix));
+        let owners = known::owners(self.known, passed.name);
+        TestReport::passed(passed, odd + self.package.tests.plain_below(passed.name), owners)
+    }
+}
+
+impl<'r> TestReport<'r> {
+    /// The verdict of one that passed plainly.
+    pub(super) fn passed(passed: &Passed<'r>, subtests: usize, owners: &'r [String]) -> TestReport<'r> {
+        TestReport {
+            name: passed.name,
+            result: TestResult::Pass,
+            message: None,
+            duration_ms: passed.duration_ms,
+            output: passed.output().map(|output| (Cow::Owned(output), OutputScope::Test)),
+            evidence: &[],
+            earlier: Vec::new(),
+            attempt: 1,
+            subtests,
+            blames_subtest: false,
+            cancelled: false,
+            known_flaky: false,
+            owners,
+        }
     }
 }

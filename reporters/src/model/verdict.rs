@@ -1,11 +1,12 @@
 //! One verdict for each test: the rules of the room's table.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::facts::{Attempt, Build, Cell, Known, Package, Shard};
 use super::outcome::{Counts, is_good};
 use super::report::{AttemptReport, CellReport, OutputScope, PackageReport, Report, TestReport, Trouble};
-use super::{Run, ending};
+use super::{Run, ending, known};
 use crate::event::{CellId, TestResult};
 use ending::Ending;
 
@@ -14,9 +15,7 @@ impl Run {
     pub fn report(&self) -> Report<'_> {
         let cells: Vec<CellReport<'_>> = self.cells.iter().map(|cell| cell_report(self, cell)).collect();
         let mut counts = Counts::default();
-        for test in cells.iter().flat_map(|cell| &cell.packages).flat_map(|package| &package.tests) {
-            counts.add(test);
-        }
+        cells.iter().flat_map(|cell| &cell.packages).for_each(|package| counts.add_all(package));
         Report { run: self, cells, counts }
     }
 
@@ -24,8 +23,11 @@ impl Run {
     pub fn test_report<'r>(&'r self, cell: &CellId, package: &str, test: &str) -> Option<TestReport<'r>> {
         let cell = self.cell(cell)?;
         let (package_name, package) = cell.packages.get_key_value(package)?;
-        let (name, attempts) = package.tests.get_key_value(test)?;
         let known = self.known.get(package_name);
+        if let Some(passed) = package.tests.passed(test) {
+            return Some(TestReport::passed(&passed, 0, known::owners(known, passed.name)));
+        }
+        let (name, attempts) = package.tests.odd().get_key_value(test)?;
         Judge { run: self, cell, package, known }.test(name, attempts)
     }
 
@@ -45,9 +47,7 @@ fn cell_report<'r>(run: &'r Run, cell: &'r Cell) -> CellReport<'r> {
         .map(|(name, package)| package_report(run, cell, trouble.as_ref(), name, package))
         .collect();
     let mut counts = Counts::default();
-    for test in packages.iter().flat_map(|package| &package.tests) {
-        counts.add(test);
-    }
+    packages.iter().for_each(|package| counts.add_all(package));
     CellReport { cell, trouble, packages, counts }
 }
 
@@ -94,27 +94,29 @@ fn package_report<'r>(
     let judge = Judge { run, cell, package, known: run.known.get(name) };
     let mut tests: BTreeMap<&'r str, TestReport<'r>> = package
         .tests
+        .odd()
         .iter()
         .filter_map(|(name, attempts)| Some((name.as_str(), judge.test(name, attempts)?)))
         .collect();
     let started = !package.shards.is_empty() || !package.tests.is_empty();
-    for listed in package.listed.iter().flatten() {
+    for listed in package.listed.iter().flatten().filter(|name| package.tests.passed(name).is_none()) {
         tests.entry(listed).or_insert_with(|| match started {
             true => judge.never_started(listed),
             false => judge.absent(listed, trouble),
         });
     }
     bind_parents(&mut tests, package);
+    let none = tests.is_empty() && package.tests.is_empty();
     let entry = match started {
         true => judge.package_entry(&tests),
-        false if tests.is_empty() => Some(judge.absent("", trouble)),
+        false if none => Some(judge.absent("", trouble)),
         false => None,
     };
     let nothing_listed = package.listed.as_ref().is_some_and(BTreeSet::is_empty);
     let entry = entry.filter(|_| started || !nothing_listed);
-    let note = (tests.is_empty() && entry.is_none()).then_some("no tests");
-    let tests = entry.into_iter().chain(tests.into_values()).collect();
-    PackageReport { name, package, tests, note }
+    let note = (none && entry.is_none()).then_some("no tests");
+    let odd = entry.into_iter().chain(tests.into_values()).collect();
+    PackageReport { name, package, odd, note, known: judge.known }
 }
 
 /// Counts subtests, marks parents that only carry a subtest's fault, and lets an unfinished parent share it.
@@ -130,13 +132,18 @@ fn bind_parents(tests: &mut BTreeMap<&str, TestReport<'_>>, package: &Package) {
         }
     }
     for (name, test) in tests.iter_mut() {
+        test.subtests = package.tests.plain_below(name);
         let Some((count, worst)) = below.get(name) else {
             continue;
         };
-        test.subtests = *count;
+        test.subtests += count;
         test.blames_subtest = worst.is_some() && !is_good(test.result);
-        let open =
-            package.tests.get(*name).and_then(|runs| runs.last()).is_some_and(|run| run.ended.is_none());
+        let open = package
+            .tests
+            .odd()
+            .get(*name)
+            .and_then(|runs| runs.last())
+            .is_some_and(|run| run.ended.is_none());
         let shares = |result: &TestResult| !matches!(result, TestResult::Fail);
         if let (true, TestResult::Unfinished, Some(worst)) = (open, test.result, worst.filter(shares)) {
             test.result = worst;
@@ -207,9 +214,9 @@ impl<'r> Judge<'r> {
         }
         let whole = || self.shard(attempt).and_then(|shard| shard.ended.as_ref()?.output.as_ref());
         let output = match verdict.output {
-            Some(own) => Some((own, OutputScope::Test)),
+            Some(own) => Some((Cow::Borrowed(own), OutputScope::Test)),
             None if is_good(verdict.result) => None,
-            None => whole().map(|output| (output, OutputScope::Package)),
+            None => whole().map(|output| (Cow::Borrowed(output), OutputScope::Package)),
         };
         let mut earlier: Vec<AttemptReport<'_>> = earlier.into_iter().map(|(_, verdict)| verdict).collect();
         let number = ordinals(&mut earlier, verdict.number);
@@ -305,7 +312,7 @@ impl<'r> Judge<'r> {
             Ending::Exited(_) => !is_good(result),
             _ => !is_good(result) && result != TestResult::Fail,
         };
-        let attempts = self.package.tests.values().flatten().filter(|attempt| attempt.shard == index);
+        let attempts = self.package.tests.odd().values().flatten().filter(|attempt| attempt.shard == index);
         let explained = tests.values().any(|test| explains(test.result))
             || attempts.map(|attempt| self.attempt(attempt).result).any(explains);
         if explained {
@@ -315,7 +322,7 @@ impl<'r> Judge<'r> {
         entry.attempt = 1;
         if let Some(ended) = &shard.ended {
             entry.duration_ms = ended.duration_ms;
-            entry.output = ended.output.as_ref().map(|output| (output, OutputScope::Package));
+            entry.output = ended.output.as_ref().map(|output| (Cow::Borrowed(output), OutputScope::Package));
         }
         Some(entry)
     }

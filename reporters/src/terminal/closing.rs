@@ -64,7 +64,7 @@ impl Closing<'_> {
         let mut console: Option<&[String]> = None;
         for cell in &self.report.cells {
             for package in &cell.packages {
-                for test in package.tests.iter().filter(|test| is_shown(test)) {
+                for test in package.odd.iter().filter(|test| is_shown(test)) {
                     text.push_str(&self.view().verdict(&cell.cell.id, package.name, test));
                     // One console speaks for all tests that it ended.
                     let again = console.is_some_and(|known| std::ptr::eq(known, test.evidence));
@@ -77,9 +77,9 @@ impl Closing<'_> {
                         text.push_str(&self.earlier(test));
                         continue;
                     }
-                    if let (Some((output, scope)), true) = (test.output, shown < WITH_OUTPUT) {
+                    if let (Some((output, scope)), true) = (&test.output, shown < WITH_OUTPUT) {
                         shown += 1;
-                        text.push_str(&self.output(output, scope));
+                        text.push_str(&self.output(output, *scope));
                     }
                 }
                 text.push_str(&self.absent(cell, package));
@@ -154,7 +154,7 @@ impl Closing<'_> {
         let mut text = String::new();
         for result in [TestResult::Missing, TestResult::Lost, TestResult::NotRun] {
             let tests: Vec<&TestReport<'_>> = package
-                .tests
+                .odd
                 .iter()
                 .filter(|test| test.result == result && test.attempt == 0 && !test.name.is_empty())
                 .collect();

@@ -151,8 +151,8 @@ impl View<'_> {
         let open = |runs: &Vec<Attempt>| {
             runs.last().is_some_and(|attempt| attempt.ended.is_none() && attempt.number == execution)
         };
-        for test in &report.tests {
-            if test.name.is_empty() || report.package.tests.get(test.name).is_some_and(open) {
+        for test in &report.odd {
+            if test.name.is_empty() || report.package.tests.odd().get(test.name).is_some_and(open) {
                 text.push_str(&self.verdict(cell, report.name, test));
             }
         }
@@ -199,8 +199,9 @@ impl View<'_> {
         let Some(package) = self.run.cell(cell).and_then(|cell| cell.packages.get(package)) else {
             return (0, 0);
         };
-        let below = package.tests.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
-        below.fold((0, 0), |(all, failed), (_, attempts)| {
+        let odd = package.tests.odd().range(prefix.clone()..);
+        let below = odd.take_while(|(name, _)| name.starts_with(&prefix));
+        below.fold((package.tests.plain_below(test) as u64, 0), |(all, failed), (_, attempts)| {
             let ended = attempts.last().and_then(|attempt| attempt.ended.as_ref());
             (all + 1, failed + u64::from(ended.is_some_and(|ended| !is_good(ended.result))))
         })

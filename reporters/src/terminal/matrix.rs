@@ -1,6 +1,6 @@
 //! The picture: tests down, cells across, one mark each, and only rows that are not all green.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
 use unicode_width::UnicodeWidthStr;
 
@@ -8,7 +8,7 @@ use super::Style;
 use super::lines::PACKAGE_ENTRY;
 use super::paint::{Paint, Role};
 use crate::event::TestResult;
-use crate::model::{CellReport, RESULTS, Report, is_good};
+use crate::model::{CellReport, PackageReport, RESULTS, Report, TestReport, is_good};
 use crate::text::{escape, plural};
 
 /// Rows shown; the rest is counted.
@@ -46,10 +46,9 @@ pub(super) fn picture(report: &Report<'_>, paint: &Paint, style: Style) -> Strin
     if cells.is_empty() {
         return String::new();
     }
-    let all = rows(&cells);
-    let bad: Vec<_> = all.iter().filter(|(_, (marks, shown))| *shown && !green(marks)).collect();
+    let bad = telling(&cells);
     if bad.is_empty() {
-        let tests = all.keys().filter(|(_, test)| !test.is_empty()).count() as u64;
+        let tests = different(&cells);
         if tests == 0 || report.counts.bad() > 0 {
             return String::new();
         }
@@ -67,54 +66,41 @@ pub(super) fn picture(report: &Report<'_>, paint: &Paint, style: Style) -> Strin
     text
 }
 
-/// What a cell knows: result by package and test, and whether a subtest is to blame.
-type Known<'r> = BTreeMap<(&'r str, &'r str), (TestResult, bool)>;
-
-/// Every test of every package, with its marks, and whether its row says more than those of its subtests.
-fn rows<'r>(cells: &[&CellReport<'r>]) -> BTreeMap<(&'r str, &'r str), (Marks, bool)> {
-    let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
-    let mut known: Vec<Known<'_>> = Vec::new();
-    for cell in cells {
-        let mut of_cell = BTreeMap::new();
-        for package in &cell.packages {
-            // For cells where the package as a whole has a result, those where it is fine say so.
-            if package.tests.iter().all(|test| is_good(test.result)) {
-                of_cell.insert((package.name, ""), (TestResult::Pass, false));
-            }
-            for test in &package.tests {
-                names.insert((package.name, test.name));
-                of_cell.insert((package.name, test.name), (test.result, test.blames_subtest));
-            }
-        }
-        known.push(of_cell);
-    }
-    let row = |&(package, test): &(&'r str, &'r str)| {
-        let of = |cell: &Known<'_>| {
-            // A package that failed as a whole says it for tests that other cells know.
-            cell.get(&(package, test)).or(cell.get(&(package, ""))).map(|(result, _)| *result)
-        };
-        let own = |cell: &Known<'_>| {
-            cell.get(&(package, test))
-                .is_some_and(|(result, blames)| !is_good(*result) && !blames || *result == TestResult::Flaky)
-        };
-        ((package, test), (known.iter().map(of).collect(), known.iter().any(own)))
+/// The tests that say more than those below them: with their marks, by package and name.
+fn telling<'r>(cells: &[&CellReport<'r>]) -> Vec<Row<'r>> {
+    let fine = |package: &PackageReport<'_>| package.odd.iter().all(|test| is_good(test.result));
+    let fine: Vec<Vec<bool>> = cells.iter().map(|cell| cell.packages.iter().map(fine).collect()).collect();
+    let odd = cells.iter().flat_map(|cell| &cell.packages);
+    let odd = odd.flat_map(|package| package.odd.iter().map(move |test| (package.name, test)));
+    let own = |(_, test): &(&str, &TestReport<'_>)| {
+        !is_good(test.result) && !test.blames_subtest || test.result == TestResult::Flaky
     };
-    names.iter().map(row).collect()
+    let names: BTreeSet<(&str, &str)> = odd.filter(own).map(|(package, test)| (package, test.name)).collect();
+    let row = |(package, test): (&'r str, &'r str)| {
+        let mark = |(cell, fine): (&&CellReport<'_>, &Vec<bool>)| {
+            let at = cell.packages.binary_search_by(|other| other.name.cmp(package)).ok()?;
+            // A package that failed as a whole says it for tests that other cells know; one that is fine says so.
+            let known = cell.packages[at].test(test).or_else(|| cell.packages[at].test(""));
+            known.map(|test| test.result).or(fine[at].then_some(TestResult::Pass))
+        };
+        ((package, test), cells.iter().zip(&fine).map(mark).collect())
+    };
+    names.into_iter().map(row).collect()
 }
 
-fn green(marks: &Marks) -> bool {
-    marks.iter().flatten().all(|result| matches!(result, TestResult::Pass | TestResult::Skip))
+/// How many tests there are, one that several cells have once.
+fn different(cells: &[&CellReport<'_>]) -> u64 {
+    let mut names: HashSet<(&str, &str)> = HashSet::new();
+    for package in cells.iter().flat_map(|cell| &cell.packages) {
+        names.extend(package.odd.iter().map(|test| (package.name, test.name)));
+        names.extend(package.plain().map(|(test, _)| (package.name, test)));
+    }
+    names.iter().filter(|(_, test)| !test.is_empty()).count() as u64
 }
 
-type Row<'a, 'r> = (&'a (&'r str, &'r str), &'a (Marks, bool));
+type Row<'r> = ((&'r str, &'r str), Marks);
 
-fn columns(
-    from: usize,
-    cells: &[&CellReport<'_>],
-    rows: &[Row<'_, '_>],
-    paint: &Paint,
-    style: Style,
-) -> String {
+fn columns(from: usize, cells: &[&CellReport<'_>], rows: &[Row<'_>], paint: &Paint, style: Style) -> String {
     let (corner, bar) = if style.unicode { ("┌", "│") } else { ("+", "|") };
     let names: Vec<String> =
         cells.iter().map(|cell| escape(&cell.cell.id.to_string()).into_owned()).collect();
@@ -129,7 +115,7 @@ fn columns(
         text.push_str(&format!("{:1$}{stem} {2}\n", "", INDENT + width + 1, paint.role(Role::Cell, name)));
     }
     let mut last = None;
-    for ((package, test), (marks, _)) in rows.iter().take(ROWS) {
+    for ((package, test), marks) in rows.iter().take(ROWS) {
         if last != Some(package) {
             text.push_str(&format!("{:INDENT$}{}\n", "", paint.role(Role::Package, &escape(package))));
             last = Some(package);
@@ -175,9 +161,9 @@ fn fitted(name: &str, width: usize, style: Style) -> String {
     format!("  {dots}{}", kept.iter().rev().collect::<String>())
 }
 
-fn legend(rows: &[Row<'_, '_>], paint: &Paint, style: Style) -> String {
+fn legend(rows: &[Row<'_>], paint: &Paint, style: Style) -> String {
     let used: BTreeSet<TestResult> =
-        rows.iter().take(ROWS).flat_map(|(_, (marks, _))| marks.iter().flatten().copied()).collect();
+        rows.iter().take(ROWS).flat_map(|(_, marks)| marks.iter().flatten().copied()).collect();
     let entries: Vec<String> = RESULTS
         .iter()
         .filter(|result| used.contains(result))

@@ -2,7 +2,7 @@
 
 use super::lines::PACKAGE_ENTRY;
 use super::paint::{Paint, Role, Verb};
-use crate::event::{CellId, TestResult};
+use crate::event::CellId;
 use crate::model::{Cell, Package, Run, is_good};
 use crate::text::{escape, escape_line, plural};
 
@@ -63,9 +63,8 @@ impl Now<'_> {
         if waiting > 0 {
             text += &format!(", {} not up yet", plural(waiting, "cell"));
         }
-        let results = self.results();
-        let bad = results.iter().filter(|result| !is_good(**result)).count();
-        text += &format!("; {} ended, {bad} not well", plural(results.len() as u64, "test"));
+        let (ended, bad) = self.results();
+        text += &format!("; {} ended, {bad} not well", plural(ended, "test"));
         format!("{}{lines}", self.paint.line(Verb::plain("NOW"), self.elapsed_ms, "", &text))
     }
 
@@ -77,11 +76,12 @@ impl Now<'_> {
         self.packages().flat_map(|package| &package.shards).filter(|shard| shard.ended.is_some()).count()
     }
 
-    /// The last result of every test that has one.
-    fn results(&self) -> Vec<TestResult> {
-        let attempts = self.packages().flat_map(|package| package.tests.values());
+    /// Tests that have a result, and those of them whose last one is bad.
+    fn results(&self) -> (u64, u64) {
+        let plain: usize = self.packages().map(|package| package.tests.plain_count()).sum();
+        let attempts = self.packages().flat_map(|package| package.tests.odd().values());
         let last = attempts.filter_map(|all| all.iter().rev().find_map(|attempt| attempt.ended.as_ref()));
-        last.map(|ended| ended.result).collect()
+        last.fold((plain as u64, 0), |(all, bad), ended| (all + 1, bad + u64::from(!is_good(ended.result))))
     }
 
     /// The end of what a package printed so far.
@@ -103,11 +103,12 @@ fn plain(line: &str) -> String {
 /// The innermost tests that run in a shard, and since when.
 fn running_in(package: &Package, shard: usize) -> Vec<(&str, u64)> {
     let open = |name: &str| {
-        let attempt = package.tests.get(name)?.iter().rev().find(|attempt| attempt.shard == Some(shard))?;
+        let attempt =
+            package.tests.odd().get(name)?.iter().rev().find(|attempt| attempt.shard == Some(shard))?;
         attempt.ended.is_none().then_some(attempt.started_ms)
     };
     let running: Vec<(&str, u64)> =
-        package.tests.keys().filter_map(|name| Some((name.as_str(), open(name)?))).collect();
+        package.tests.odd().keys().filter_map(|name| Some((name.as_str(), open(name)?))).collect();
     let below = |name: &str| {
         running.iter().any(|(other, _)| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
     };

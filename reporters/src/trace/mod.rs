@@ -97,8 +97,8 @@ fn bars(run: &Run, machine: &str, lane: &MachineLane) -> Vec<Bar> {
     }
     let packages = run.cell(&lane.cell).into_iter().flat_map(|cell| &cell.packages);
     for (name, package) in packages {
-        for (test, attempts) in &package.tests {
-            for attempt in attempts {
+        for (test, attempts) in package.tests.iter() {
+            for attempt in attempts.iter() {
                 let shard = attempt.shard.and_then(|index| package.shards.get(index));
                 let Some(shard) = shard.filter(|shard| shard.machine == machine) else { continue };
                 let bound = shard.ended.as_ref().map_or(last, |ended| ended.ended_ms);

@@ -100,7 +100,7 @@ pub(super) fn published(desk: &Desk<'_>) -> Vec<Published> {
         for arch in kernel.arches() {
             let archive = ImageRequest::custom(kernel, userland, arch).fetched().cloned();
             all.extend(
-                archive.filter(|archive| !all.iter().any(|known| known.name == archive.name)).into_iter(),
+                archive.filter(|archive| !all.iter().any(|known| known.name == archive.name)),
             );
         }
     }

@@ -126,7 +126,11 @@ impl Libvirt {
         qemu_user: Option<(u32, u32)>,
     ) -> external::Result<()> {
         let text = xml::domain(spec, qemu_user);
-        self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await
+        let defined = self.ask("define", &spec.name, move |c| c.define_domain_xml(&text).map(drop)).await;
+        defined.map_err(|error| match spec.arch {
+            Arch::Arm64 if lacks_emulator(&error.detail) => error.hint(ARM64_HINT),
+            _ => error,
+        })
     }
 
     /// Networks that the hypervisor may have.
