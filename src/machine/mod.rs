@@ -105,6 +105,12 @@ pub struct BootFailure {
 }
 
 impl BootFailure {
+    /// Whether it did not start because somebody else listens where it should.
+    fn port_was_taken(&self) -> bool {
+        let taken = ["host forwarding", "gdbstub"].iter().any(|words| self.message.contains(words));
+        self.phase == Some(BootPhase::Defined) && taken
+    }
+
     /// What failed in a machine that had got so far.
     fn at(phase: BootPhase, failure: Failure) -> BootFailure {
         BootFailure { phase: Some(phase), ..failure.into() }

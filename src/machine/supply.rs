@@ -9,7 +9,7 @@ mod written;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kmt_reporters::event::{BootPhase, CellId, Event, EventSink};
+use kmt_reporters::event::{CellId, Event, EventSink};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -331,7 +331,7 @@ impl Supply<'_> {
         };
         self.keep_console(&record.id);
         let removed = remove_machine(self.stack, &record.id, &self.world.hosts, lease).await;
-        if removed.is_ok() && may_try_again && failure.as_ref().is_some_and(port_was_taken) {
+        if removed.is_ok() && may_try_again && failure.as_ref().is_some_and(BootFailure::port_was_taken) {
             return Ok(Made::Again);
         }
         if let Some(failure) = failure {
@@ -489,12 +489,6 @@ fn sleeps(record: &MachineRecord, state: Option<DomainState>) -> bool {
         Some(DomainState::Off) => record.owner == Owner::Configured || record.rest.is_some(),
         _ => false,
     }
-}
-
-/// Whether a machine did not start because somebody else listens where it should.
-pub(super) fn port_was_taken(failure: &BootFailure) -> bool {
-    let taken = ["host forwarding", "gdbstub"].iter().any(|words| failure.message.contains(words));
-    failure.phase == Some(BootPhase::Defined) && taken
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -13,7 +13,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{DirectBoot, Disk, DiskFormat, DomainSpec, DomainState};
 use crate::image::LocalImage;
 use crate::machine::seats::Seat;
-use crate::machine::supply::{Supply, port_was_taken};
+use crate::machine::supply::Supply;
 use crate::machine::{BootFailure, Guest, cmdline, identity};
 use crate::settings::Warmth;
 use crate::stack::MachineRecord;
@@ -258,7 +258,7 @@ impl Supply<'_> {
         match self.template(&key, record, image).await {
             Err((why, ordinary)) => self.cold(record, why, ordinary),
             Ok(template) => match parts.start_warm(record, image, &template).await {
-                Err(failure) if !port_was_taken(&failure) => {
+                Err(failure) if !failure.port_was_taken() => {
                     self.templates.discard(&template);
                     self.seats.here.hypervisor.remove(&self.stack.domain_name(&record.id)).await?;
                     self.cold(record, failure.message, false);
