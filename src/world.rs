@@ -33,7 +33,7 @@ use crate::external::transport::ssh::Ssh;
 use crate::hosts::Hosts;
 use crate::machine::Deadlines;
 use crate::settings::ci::Access;
-use crate::settings::{BuilderKind, Settings};
+use crate::settings::{BuilderKind, Settings, Warmth};
 
 /// The doors, open.
 pub struct World {
@@ -59,6 +59,8 @@ pub struct World {
     pub pace: Pace,
     /// How long things may take in it.
     pub deadlines: Deadlines,
+    /// Whether machines start from templates in it.
+    pub warmth: Warmth,
 }
 
 /// The door to a CI server. Scripted worlds use it too: their server is a stand-in on loopback.
@@ -93,6 +95,7 @@ impl World {
             cloud: Arc::new(Ec2::default()),
             pace: Pace::default(),
             deadlines: Deadlines::default(),
+            warmth: settings.warm.value,
         }
     }
 
@@ -116,6 +119,7 @@ impl World {
         if let Some(step) = script.debian_step() {
             debian.trouble(step, Trouble::Refused(Class::Unreachable));
         }
+        let warmth = if script.warm { Warmth::Auto } else { Warmth::Off };
         let builder = Arc::new(builder);
         let published = script.published.clone();
         let stage = Arc::new(Stage::open(script, folder));
@@ -139,6 +143,7 @@ impl World {
             command: Arc::new(Commands),
             prebuilt: builder,
             deadlines,
+            warmth,
         })
     }
 

@@ -256,7 +256,8 @@ pub struct Run {
     #[arg(long)]
     pub quick: bool,
 
-    /// Boot fresh machines instead of reusing those that are up.
+    /// Start fresh machines instead of reusing those that are up: from the memory of one that has booted, where that is
+    /// to be had (`KMT_WARM=off`: they boot).
     #[arg(long)]
     pub fresh: bool,
 
@@ -316,7 +317,8 @@ pub struct Rerun {
     #[command(flatten)]
     pub rules: Rules,
 
-    /// Boot fresh machines instead of reusing those that are up.
+    /// Start fresh machines instead of reusing those that are up: from the memory of one that has booted, where that is
+    /// to be had (`KMT_WARM=off`: they boot).
     #[arg(long)]
     pub fresh: bool,
 }

@@ -6,7 +6,7 @@ use super::{print, print_json};
 use crate::cli::Format;
 use crate::error::Result;
 use crate::settings::component::Layout;
-use crate::settings::{Origin, Settings};
+use crate::settings::{Origin, Settings, Warmth};
 
 /// Shows every value.
 ///
@@ -38,6 +38,11 @@ fn rows(settings: &Settings) -> Vec<(String, String, Origin)> {
         ("home".to_owned(), shown(&home.root.value), home.root.origin.clone()),
         ("cache".to_owned(), shown(home.cache()), home.root.origin.clone()),
         ("libvirt-uri".to_owned(), settings.libvirt_uri.value.clone(), settings.libvirt_uri.origin.clone()),
+        (
+            "warm-start".to_owned(),
+            (settings.warm.value == Warmth::Auto).to_string(),
+            settings.warm.origin.clone(),
+        ),
         ("profile".to_owned(), settings.profile.value.clone(), settings.profile.origin.clone()),
     ];
     let exit = settings.config.profile.get(&settings.profile.value).and_then(|p| p.test_failure_exit_code);

@@ -22,6 +22,7 @@ use crate::image::{ImageStore, SharedImages};
 use crate::known::Known;
 use crate::machine::seats::Seats;
 use crate::machine::supply::{Debugging, Machines, Supply};
+use crate::machine::warm::{Templates, Unbegun};
 use crate::plan::{self, Plan};
 use crate::record::{Record, history};
 use crate::run::brake::Brake;
@@ -64,7 +65,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let asker = hire::asker(&source.settings.root.value).await;
     let hiring = Hiring { needed, world: &world, stack: &stack, asker, sink: record.as_ref() };
     let seats = remotes::seats(&world, &stack, &host, remotes, &cells.all(), args.oversubscribe).await?;
-    let supply = supply(args, &source, &world, &stack, &record, seats, stop.clone())?;
+    let supply = supply(args, &source, (&world, &stack), seats, &record, stop.clone())?;
     let conductor = Conductor {
         world: &world,
         supply,
@@ -84,40 +85,38 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let (seats, all) = (&conductor.supply.seats, cells.all());
     let working = async {
         let bringing = hiring.bring(seats, &all, args.oversubscribe, &all_here, stop.clone());
-        let (leases, ..) = tokio::join!(bringing, building, conductor.conduct(&cells.runnable));
+        let conducting = conductor.supply.beside(conductor.conduct(&cells.runnable), Unbegun::Leave);
+        let (leases, ..) = tokio::join!(bringing, building, conducting);
         hiring.give_back(leases).await;
     };
     reports.at_the_latest(working, cancelled.clone()).await;
-    if args.throw_away {
-        drop_network(&stack, &world, &record).await;
-    }
-    end(&record, &stack, &cancelled);
+    end(args, &world, &record, &stack, &cancelled).await;
     reports.close()?;
     Ok(record.with_run(kmt_reporters::model::Run::exit_code))
 }
 
-/// Gives the machines of the run.
+/// What gives the run its machines.
 fn supply<'a>(
     args: &cli::Run,
     source: &'a Source,
-    world: &'a World,
-    stack: &'a Stack,
-    record: &'a Record,
+    (world, stack): (&'a World, &'a Stack),
     seats: Seats,
-    cancelled: watch::Receiver<bool>,
+    record: &'a Record,
+    stop: watch::Receiver<bool>,
 ) -> Result<Supply<'a>> {
     Ok(Supply {
         world,
         home: &source.settings.home,
         stack,
         seats,
+        templates: Templates::of(&source.settings.home, world.warmth),
         network: network(source, &args.selection, stack)?,
         machines: if args.fresh { Machines::Fresh } else { Machines::Reuse },
         debugging: Debugging::Off,
         owner: if args.throw_away { Owner::ThrowAway } else { Owner::Run },
         sink: record,
         consoles: record.folder().join("machines"),
-        cancelled,
+        cancelled: stop,
     })
 }
 
@@ -163,7 +162,16 @@ async fn drop_network(stack: &Stack, world: &World, record: &Record) {
 }
 
 /// The last facts: which machines stay, and why the run ended.
-fn end(record: &Record, stack: &Stack, cancelled: &watch::Receiver<bool>) {
+async fn end(
+    args: &cli::Run,
+    world: &World,
+    record: &Record,
+    stack: &Stack,
+    cancelled: &watch::Receiver<bool>,
+) {
+    if args.throw_away {
+        drop_network(stack, world, record).await;
+    }
     if let Ok(kept) = stack.record()
         && !kept.machines.is_empty()
     {

@@ -9,6 +9,7 @@ use crate::cli::{self, Format};
 use crate::error::{Failure, Result, nearest};
 use crate::external::hypervisor::{DomainState, Hypervisor};
 use crate::external::remote::RemoteHost;
+use crate::machine::warm;
 use crate::settings::{Settings, Wishes};
 use crate::stack::{self, Stack};
 use crate::world::World;
@@ -113,6 +114,10 @@ async fn destroy(
     for stack in stacks {
         destroy_one(world, &stack, target).await?;
     }
+    if all {
+        // Guests that were to become templates are machines too.
+        warm::sweep(&settings.home, None, world.hosts.here().as_ref()).await?;
+    }
     Ok(0)
 }
 
@@ -187,6 +192,10 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
             Err(failure) => say(&format!("{:>12} {name}: {}", "Skipped", failure.one_line())),
         }
     }
+    let host = world.hosts.here().facts().await?;
+    for template in warm::sweep(&settings.home, Some(&host), world.hosts.here().as_ref()).await? {
+        say(&format!("{:>12} template {template}: nothing starts from it any more", "Removed"));
+    }
     say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));
     super::rent::gc(settings, world).await?;
     Ok(0)
@@ -205,7 +214,7 @@ async fn gc_on(settings: &Settings, stacks: &[Stack], hypervisor: &dyn Hyperviso
             hypervisor.remove(&domain.name).await?;
             say(&format!("{:>12} {}", "Removed", domain.name));
             removed += 1;
-        } else if owner.is_none() {
+        } else if owner.is_none() && !domain.stack.is_nil() {
             say(&format!(
                 "{:>12} {}: its stack is not in {}",
                 "Left",

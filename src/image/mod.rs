@@ -33,6 +33,7 @@ pub use cpio::{identity_cpio, newc};
 pub use error::ImageError;
 pub use garbage::{Garbage, overlay_base};
 pub use manifest::{FileRecord, Manifest};
+pub use recipe::SSH_UNIT;
 pub use request::ImageRequest;
 pub use shared::SharedImages;
 pub use store::{Availability, DirectBoot, Hashing, ImageProgress, ImageStore, LocalImage};

@@ -20,10 +20,13 @@ pub(super) const BUSYBOX: &str = "busybox-static";
 pub(super) const INITRD_MODULES: [&str; 7] =
     ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "autofs4"];
 
+/// The unit of sshd.
+pub const SSH_UNIT: &str = include_str!("guest/ssh.service");
+
 /// Files laid over the root filesystem: path, mode, text.
 pub(super) const FILES: [(&str, u32, &str); 14] = [
     ("etc/ssh/sshd_config", 0o644, include_str!("guest/sshd_config")),
-    ("etc/systemd/system/ssh.service", 0o644, include_str!("guest/ssh.service")),
+    ("etc/systemd/system/ssh.service", 0o644, SSH_UNIT),
     ("etc/systemd/system/systemd-sysctl.service.d/kmt.conf", 0o644, GIVES_WAY),
     ("etc/systemd/system/systemd-tmpfiles-setup.service.d/kmt.conf", 0o644, GIVES_WAY),
     ("etc/systemd/system/systemd-user-sessions.service.d/kmt.conf", 0o644, GIVES_WAY),

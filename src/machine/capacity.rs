@@ -93,6 +93,19 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Memory that nobody else wants now; given back when dropped.
+#[derive(Debug)]
+pub struct Spare<'a> {
+    capacity: &'a Capacity,
+    memory_mib: u32,
+}
+
+impl Drop for Spare<'_> {
+    fn drop(&mut self) {
+        self.capacity.gone(self.memory_mib);
+    }
+}
+
 /// What to do to get room.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Room {
@@ -184,6 +197,28 @@ impl Capacity {
                 None => changed.await,
             }
         }
+    }
+
+    /// Memory for something that can be done without: there is some, nobody waits for it, and a processor has nothing to
+    /// do.
+    pub fn spare(&self, memory_mib: u32) -> Option<Spare<'_>> {
+        if self.busy.available_permits() < VCPU_PER_CORE as usize {
+            return None;
+        }
+        let taken = self.with(|memory| {
+            let there = memory.waiting.is_empty() && memory.free_mib >= cost(memory_mib);
+            if there {
+                memory.free_mib -= cost(memory_mib);
+                memory.working += 1;
+            }
+            there
+        });
+        taken.then_some(Spare { capacity: self, memory_mib })
+    }
+
+    /// Whether somebody waits for memory.
+    pub fn is_waited_for(&self) -> bool {
+        self.with(|memory| !memory.waiting.is_empty())
     }
 
     /// An idle machine was removed after [`Room::Evict`].

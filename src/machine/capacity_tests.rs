@@ -152,3 +152,20 @@ async fn fifty_machines_take_hardly_longer_than_they_must() {
         }
     }
 }
+
+#[test]
+fn what_can_be_done_without_takes_only_what_nobody_wants() {
+    let capacity = Capacity::new(2, HOST_KEEPS_MIB + 3 * cost(1024));
+    let first = capacity.spare(1024).unwrap();
+    let second = capacity.spare(1024).unwrap();
+    drop(second);
+    assert!(capacity.spare(4096).is_none(), "more than there is");
+    assert!(!capacity.is_waited_for());
+    drop(first);
+    assert!(capacity.spare(2048).is_some(), "it was given back");
+    // Both processors have work.
+    let busy = capacity.busy.try_acquire_many(3).unwrap();
+    assert!(capacity.spare(1024).is_none());
+    drop(busy);
+    assert!(capacity.spare(1024).is_some());
+}

@@ -30,6 +30,10 @@ pub struct Deadlines {
     pub late: Duration,
     /// How long a guest may take to give its kernel log at the end.
     pub last_words: Duration,
+    /// How long a guest that goes on from a template may take to become who it is told to be.
+    pub warm: Duration,
+    /// How long a guest that is to be a template may take until it waits.
+    pub template: Duration,
 }
 
 impl Default for Deadlines {
@@ -47,6 +51,8 @@ impl Default for Deadlines {
             pulse: Duration::from_millis(500),
             late: Duration::from_secs(3),
             last_words: Duration::from_secs(5),
+            warm: Duration::from_secs(30),
+            template: Duration::from_secs(240),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod seats;
 mod seed;
 pub mod supply;
 mod wake;
+pub mod warm;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use crate::matrix::Cell;
 use crate::stack::{Keys, MachineRecord, Stack};
 use console::ConsoleTap;
 pub use deadlines::Deadlines;
+use identity::IdentityFile;
+use warm::Template;
 
 /// What a guest is asked once it answers, after it has ended what a killed run left at work in it. Fixed text;
 /// its one argument is what stands before paths there.
@@ -102,6 +105,12 @@ pub struct BootFailure {
 }
 
 impl BootFailure {
+    /// Whether it did not start because somebody else listens where it should.
+    fn port_was_taken(&self) -> bool {
+        let taken = ["host forwarding", "gdbstub"].iter().any(|words| self.message.contains(words));
+        self.phase == Some(BootPhase::Defined) && taken
+    }
+
     /// What failed in a machine that had got so far.
     fn at(phase: BootPhase, failure: Failure) -> BootFailure {
         BootFailure { phase: Some(phase), ..failure.into() }
@@ -174,7 +183,7 @@ impl Parts<'_> {
         image: &LocalImage,
     ) -> std::result::Result<Guest, BootFailure> {
         let begun = Instant::now();
-        let spec = self.make(record, image).await?;
+        let (spec, _) = self.make(record, image, None).await?;
         self.hypervisor.define(&spec).await?;
         self.sink.emit(Event::MachineDefined { machine: record.id.clone(), cell: record.cell.clone() });
         self.reached(&record.id, BootPhase::Defined);
@@ -209,16 +218,24 @@ impl Parts<'_> {
         self.hypervisor.start(domain).await.map_err(failed)
     }
 
-    /// Everything on disk and the description of the domain.
-    async fn make(&self, record: &MachineRecord, image: &LocalImage) -> Result<DomainSpec> {
+    /// Everything on disk and the description of the domain: one that boots, or one that goes on from a template and is
+    /// told who it is.
+    async fn make(
+        &self,
+        record: &MachineRecord,
+        image: &LocalImage,
+        template: Option<&Template>,
+    ) -> Result<(DomainSpec, Vec<IdentityFile>)> {
         let folder = self.stack.machine_folder(&record.id);
         crate::stack::create_private(&folder)?;
         self.hypervisor.begin(&self.stack.domain_name(&record.id), &folder).await?;
         let login = Keys::login(&self.stack.folder, self.transport).await?;
         let host_key = Keys::at(&folder.join("hostkey"), self.transport).await?;
+        let mut identity = identity::files(record, &login, &host_key)?;
+        identity.extend(template.map(|_| identity::usual_unit()));
         let (direct, seed) = match &image.direct {
             Some(boot) => {
-                let initrd = identity::initrd(&folder, &boot.initrd, record, &login, &host_key)?;
+                let initrd = identity::initrd(&folder, &boot.initrd, &identity)?;
                 let (kernel, cmdline) = (boot.kernel.clone(), cmdline(image, record));
                 (Some(DirectBoot { kernel, initrd, cmdline }), None)
             }
@@ -231,7 +248,11 @@ impl Parts<'_> {
         })?;
         let overlay = folder.join("root.qcow2");
         let _ = std::fs::remove_file(&overlay);
-        self.hypervisor.create_overlay(&image.rootfs, &overlay).await?;
+        let base = match template {
+            None => image.rootfs.clone(),
+            Some(template) => own_name(&template.root(), &folder.join("template.qcow2"))?,
+        };
+        self.hypervisor.create_overlay(&base, &overlay).await?;
         let console = self.console(&record.id);
         std::fs::write(&console, b"").map_err(|error| Failure::file("write", &console, &error))?;
         let mut disks = vec![Disk { file: overlay, format: DiskFormat::Qcow2, serial: None }];
@@ -239,7 +260,7 @@ impl Parts<'_> {
         let modules = image.modules.iter().cloned();
         disks.extend(modules.map(|file| Disk { file, format: DiskFormat::RawReadOnly, serial: None }));
         disks.extend(disks::make(self.stack, record, self.hypervisor).await?);
-        Ok(DomainSpec {
+        let spec = DomainSpec {
             name: self.stack.domain_name(&record.id),
             uuid: record.uuid,
             stack: self.stack.uuid,
@@ -257,7 +278,9 @@ impl Parts<'_> {
             mac: record.mac.clone(),
             network: record.network,
             lan: record.address.map(|_| self.stack.network_name()),
-        })
+            identity: template.map(|_| folder.join("identity")),
+        };
+        Ok((spec, identity))
     }
 
     /// Follows console and QEMU; returns only when the boot has failed.
@@ -400,6 +423,13 @@ impl Parts<'_> {
         self.sink.emit(event);
         Some(guest)
     }
+}
+
+/// Another name for a file that is only read: whoever has it keeps it when the first name goes.
+fn own_name(file: &Path, name: &Path) -> Result<PathBuf> {
+    let _ = std::fs::remove_file(name);
+    std::fs::hard_link(file, name).map_err(|error| Failure::file("link", file, &error))?;
+    Ok(name.to_path_buf())
 }
 
 /// The kernel command line of a machine: the image's, then its own. Who debugs it finds symbols where they were linked.

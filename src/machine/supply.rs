@@ -9,12 +9,13 @@ mod written;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kmt_reporters::event::{BootPhase, CellId, Event, EventSink};
+use kmt_reporters::event::{CellId, Event, EventSink};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::capacity::Room;
 use super::seats::{Seat, Seats};
+use super::warm::Templates;
 use super::{BootFailure, Guest, Parts};
 use crate::error::{Failure, Result};
 use crate::external::hypervisor::{DomainState, GuestNetwork};
@@ -103,6 +104,8 @@ pub struct Supply<'a> {
     pub stack: &'a Stack,
     /// The hosts.
     pub seats: Seats,
+    /// What machines start from where they need not boot.
+    pub templates: Templates,
     /// What the guests' network reaches.
     pub network: GuestNetwork,
     /// Reuse or fresh.
@@ -314,10 +317,9 @@ impl Supply<'_> {
     ) -> Result<Made> {
         let begun = Instant::now();
         let mut cancelled = self.cancelled.clone();
-        let parts = self.parts(seat);
         let _processors = seat.capacity.processors(record.vcpu).await;
         let booted = tokio::select! {
-            booted = parts.boot(&record, image) => Some(booted),
+            booted = self.begin(seat, &record, image) => Some(booted),
             _ = cancelled.wait_for(|stop| *stop) => None,
         };
         let failure = match booted {
@@ -329,7 +331,7 @@ impl Supply<'_> {
         };
         self.keep_console(&record.id);
         let removed = remove_machine(self.stack, &record.id, &self.world.hosts, lease).await;
-        if removed.is_ok() && may_try_again && failure.as_ref().is_some_and(port_was_taken) {
+        if removed.is_ok() && may_try_again && failure.as_ref().is_some_and(BootFailure::port_was_taken) {
             return Ok(Made::Again);
         }
         if let Some(failure) = failure {
@@ -354,7 +356,7 @@ impl Supply<'_> {
         });
     }
 
-    fn parts<'p>(&'p self, seat: &'p Seat) -> Parts<'p> {
+    pub(super) fn parts<'p>(&'p self, seat: &'p Seat) -> Parts<'p> {
         Parts {
             stack: self.stack,
             host: &seat.facts,
@@ -487,11 +489,6 @@ fn sleeps(record: &MachineRecord, state: Option<DomainState>) -> bool {
         Some(DomainState::Off) => record.owner == Owner::Configured || record.rest.is_some(),
         _ => false,
     }
-}
-
-fn port_was_taken(failure: &BootFailure) -> bool {
-    let taken = ["host forwarding", "gdbstub"].iter().any(|words| failure.message.contains(words));
-    failure.phase == Some(BootPhase::Defined) && taken
 }
 
 fn millis(duration: Duration) -> u64 {

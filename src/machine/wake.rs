@@ -62,7 +62,7 @@ impl Parts<'_> {
     }
 
     /// A connection to a guest that should be up.
-    async fn answers(&self, record: &MachineRecord) -> Result<Arc<dyn Connection>> {
+    pub(super) async fn answers(&self, record: &MachineRecord) -> Result<Arc<dyn Connection>> {
         let route = self.route(record);
         let connected = timeout(self.deadlines.ready, async {
             loop {

@@ -21,6 +21,9 @@ pub struct Config {
     /// Components by name.
     #[serde(default)]
     pub component: BTreeMap<String, Component>,
+    /// Whether machines start from the memory of one that has booted, where that is to be had; they do unless it says
+    /// `false`.
+    pub warm_start: Option<bool>,
     /// Packages that must not run at the same time.
     #[serde(default)]
     pub group: Vec<Group>,

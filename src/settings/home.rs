@@ -61,6 +61,11 @@ impl Home {
         self.root.value.join("stacks")
     }
 
+    /// Memory and disks that machines start from.
+    pub fn templates(&self) -> PathBuf {
+        self.root.value.join("templates")
+    }
+
     /// One folder a run.
     pub fn runs(&self) -> PathBuf {
         self.root.value.join("runs")

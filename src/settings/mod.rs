@@ -58,6 +58,31 @@ pub struct Known<T> {
     pub origin: Origin,
 }
 
+/// Whether machines start from templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Warmth {
+    /// Where there is one; where there is none, one is made for the next time.
+    #[default]
+    Auto,
+    /// All of them boot.
+    Off,
+}
+
+/// Whether machines start from templates: `KMT_WARM`, else `warm-start` of `kmt.toml`, else they do.
+fn warmth(config: &file::Config, path: &Path) -> Result<Known<Warmth>> {
+    let of = |on: bool| if on { Warmth::Auto } else { Warmth::Off };
+    match std::env::var("KMT_WARM").unwrap_or_default().as_str() {
+        "" => Ok(match config.warm_start {
+            Some(on) => Known { value: of(on), origin: Origin::File(path.to_path_buf()) },
+            None => Known { value: Warmth::Auto, origin: Origin::Default },
+        }),
+        word @ ("on" | "off") => {
+            Ok(Known { value: of(word == "on"), origin: Origin::Environment("KMT_WARM") })
+        }
+        other => Err(Failure::usage(format!("KMT_WARM is `{other}`")).hint("KMT_WARM=on or KMT_WARM=off")),
+    }
+}
+
 /// Everything that holds for one invocation, before a matrix is read.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -69,6 +94,8 @@ pub struct Settings {
     pub home: Home,
     /// libvirt connection.
     pub libvirt_uri: Known<String>,
+    /// Whether machines start from templates.
+    pub warm: Known<Warmth>,
     /// Profile in force.
     pub profile: Known<String>,
     /// The user's key for remote hosts, where one is chosen.
@@ -147,8 +174,9 @@ impl Settings {
             }
             _ => Known { value: "qemu:///session".to_owned(), origin: Origin::Default },
         };
+        let warm = warmth(&config, &path)?;
         let (ssh_key, hosts) = chosen()?;
-        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, profile, ssh_key, hosts })
+        Ok(Settings { root, config, home: Home::find()?, libvirt_uri, warm, profile, ssh_key, hosts })
     }
 
     /// The component of that name; without a name the default one.

@@ -25,3 +25,4 @@ mod signals;
 #[cfg(feature = "soak")]
 mod soak;
 mod stack;
+mod warm;

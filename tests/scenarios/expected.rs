@@ -20,6 +20,7 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"kmt_flare_\d{8}-\d{6}", "kmt_flare_<time>"),
         (r"192\.168\.\d+\.", "192.168.<n>."),
         (r"Port \d{3,}", "Port <port>"),
+        (r"kmt-template-[0-9a-f]{16}", "kmt-template-<key>"),
         (r"kmt-[0-9a-f]{8}\b", "kmt-<stack>"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),
         (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "<digest>"),

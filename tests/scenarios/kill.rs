@@ -12,7 +12,7 @@ use crate::{check, expected};
 type Called = (&'static str, fn() -> Walk);
 
 /// Walks by name.
-pub(crate) const WALKS: [Called; 14] = [
+pub(crate) const WALKS: [Called; 16] = [
     ("a_run", || Walk { victim: RUN, at_least: 26, ..Walk::default() }),
     ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }),
     ("a_throw_away_run", || {

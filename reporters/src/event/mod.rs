@@ -271,6 +271,35 @@ pub enum Event {
         /// The cell it is for.
         cell: CellId,
     },
+    /// A machine is up that went on from a template instead of booting. What it says of itself follows.
+    MachineWarm {
+        /// Machine id.
+        machine: String,
+        /// The template.
+        template: String,
+    },
+    /// A machine boots, although templates are in use.
+    MachineCold {
+        /// Machine id.
+        machine: String,
+        /// The cell it is for.
+        cell: CellId,
+        /// Why it does not start from a template, in one line.
+        why: String,
+        /// Whether nothing went wrong: there is none yet, or its like always boots.
+        ordinary: bool,
+    },
+    /// A template is there: later machines of its kind start from it.
+    TemplateMade {
+        /// The template.
+        template: String,
+        /// The cell of the machine it is like.
+        cell: CellId,
+        /// Bytes of its memory.
+        bytes: u64,
+        /// Milliseconds it took, beside other work.
+        duration_ms: u64,
+    },
     /// A boot reached a phase.
     MachinePhase {
         /// Machine id.

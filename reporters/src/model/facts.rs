@@ -125,6 +125,8 @@ pub struct MachineFacts {
     pub boot_ms: u64,
     /// Whether it was up before the run.
     pub reused: bool,
+    /// Whether it went on from a template instead of booting.
+    pub warm: bool,
     /// Console file, relative to the run directory.
     pub console: Option<String>,
 }

@@ -28,6 +28,7 @@ impl Run {
             | Event::ShardRequeued { .. } => self.fold_shard(envelope),
             Event::MachineDefined { .. }
             | Event::MachineReused { .. }
+            | Event::MachineWarm { .. }
             | Event::MachineLost { .. }
             | Event::BootFailed { .. } => self.fold_machine(envelope),
             Event::MachineReady { .. }
@@ -133,9 +134,14 @@ impl Run {
         match &envelope.event {
             Event::MachineReused { machine, .. } => {
                 self.reused.insert(machine.clone());
+                self.warm.remove(machine);
+            }
+            Event::MachineWarm { machine, .. } => {
+                self.warm.insert(machine.clone());
             }
             Event::MachineDefined { machine, cell } => {
                 self.reused.remove(machine);
+                self.warm.remove(machine);
                 self.cell_entry(cell);
             }
             Event::BootFailed { machine, cell, phase, message, excerpt, duration_ms, idle_ms } => {
@@ -172,7 +178,7 @@ impl Run {
                 duration_ms,
                 console,
             } => {
-                let reused = self.reused.contains(machine);
+                let (reused, warm) = (self.reused.contains(machine), self.warm.contains(machine));
                 self.cell_entry(cell).facts = Some(MachineFacts {
                     machine: machine.clone(),
                     kernel_release: kernel_release.clone(),
@@ -180,6 +186,7 @@ impl Run {
                     os_name: os_name.clone(),
                     boot_ms: *duration_ms,
                     reused,
+                    warm,
                     console: console.clone(),
                 });
             }

@@ -141,6 +141,8 @@ pub struct Run {
     pub planned: bool,
     cell_index: HashMap<CellId, usize>,
     reused: BTreeSet<String>,
+    /// Machines that went on from a template.
+    warm: BTreeSet<String>,
 }
 
 impl Default for Run {
@@ -174,6 +176,7 @@ impl Default for Run {
             planned: false,
             cell_index: HashMap::new(),
             reused: BTreeSet::new(),
+            warm: BTreeSet::new(),
         }
     }
 }

@@ -293,11 +293,15 @@ impl Closing<'_> {
         let run = self.report.run;
         let inside = run.in_tests_ms();
         let facts = || run.cells.iter().filter_map(|cell| cell.facts.as_ref());
-        let booted = facts().filter(|facts| !facts.reused).count() as u64;
+        let booted = facts().filter(|facts| !facts.reused && !facts.warm).count() as u64;
+        let warm = match facts().filter(|facts| facts.warm && !facts.reused).count() {
+            0 => String::new(),
+            warm => format!(", {warm} started warm"),
+        };
         let reused = facts().filter(|facts| facts.reused).count() as u64;
         let sent: u64 = run.cells.iter().filter_map(|cell| cell.shipped).map(|shipped| shipped.bytes).sum();
         let text = format!(
-            "{} inside tests, {} outside; {} booted, {reused} reused, {} shipped",
+            "{} inside tests, {} outside; {} booted{warm}, {reused} reused, {} shipped",
             seconds(inside),
             seconds(run.elapsed_ms.saturating_sub(inside)),
             plural(booted, "machine"),

@@ -38,6 +38,9 @@ impl View<'_> {
             Event::MachineDefined { .. }
             | Event::MachineReused { .. }
             | Event::MachinePhase { .. }
+            | Event::MachineWarm { .. }
+            | Event::MachineCold { .. }
+            | Event::TemplateMade { .. }
             | Event::MachineReady { .. } => self.machine(&envelope.event, envelope.elapsed_ms),
             Event::RunHalted { .. }
             | Event::SplatAllowed { .. }

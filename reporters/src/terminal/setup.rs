@@ -20,15 +20,31 @@ impl View<'_> {
             Event::MachineReused { machine, cell } => self.at_least(Verbosity::Verbose, || {
                 self.paint.line(Verb::plain("REUSE"), None, &self.cell(cell), &escape(machine))
             }),
+            Event::MachineCold { cell, why, ordinary, .. } => {
+                let level = if *ordinary { Verbosity::Verbose } else { Verbosity::Normal };
+                self.at_least(level, || {
+                    let verb = if *ordinary { Verb::plain("COLD") } else { Verb::odd("COLD") };
+                    self.paint.line(verb, None, &self.cell(cell), &escape(why))
+                })
+            }
+            Event::TemplateMade { cell, bytes: size, duration_ms, .. } => {
+                self.at_least(Verbosity::Normal, || {
+                    let text = format!("{} for later machines to start from", bytes(*size));
+                    self.paint.line(Verb::good("TEMPLATE"), *duration_ms, &self.cell(cell), &text)
+                })
+            }
             Event::MachinePhase { machine, phase } => self.at_least(Verbosity::Verbose, || {
                 let text = format!("{} reached {}", escape(machine), phase.as_str());
                 self.paint.line(Verb::plain("PHASE"), elapsed_ms, "", &text)
             }),
             Event::MachineReady { cell, kernel_release, machine_arch, os_name, duration_ms, .. } => self
                 .at_least(Verbosity::Normal, || {
-                    let reused =
-                        self.run.cell(cell).and_then(|cell| cell.facts.as_ref()).is_some_and(|f| f.reused);
-                    let verb = if reused { "REUSE" } else { "BOOT" };
+                    let facts = self.run.cell(cell).and_then(|cell| cell.facts.as_ref());
+                    let verb = match facts {
+                        Some(facts) if facts.reused => "REUSE",
+                        Some(facts) if facts.warm => "WARM",
+                        _ => "BOOT",
+                    };
                     let text = format!(
                         "{} {} ({})",
                         self.paint.role(Role::Strong, &escape(kernel_release)),

@@ -9,6 +9,7 @@ use crate::cli::Launch;
 use crate::error::{Failure, Kind, Result};
 use crate::image::{Availability, ImageRequest, ImageStore, SharedImages};
 use crate::machine::converge::{Asked, converge};
+use crate::machine::warm::Unbegun;
 use crate::matrix::Cell;
 use crate::settings::Settings;
 use crate::stack::reconcile::{Seen, Step, reconcile};
@@ -66,7 +67,8 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
             Step::Wake(_) | Step::Make(_) => {}
         }
     }
-    let up = converge(&Asked { supply: &supply, images: &shared, cells: &cells }, &steps, &seen).await?;
+    let asked = Asked { supply: &supply, images: &shared, cells: &cells };
+    let up = supply.beside(converge(&asked, &steps, &seen), Unbegun::Begin).await?;
     desk.stack.drop_unused_network(&world.hosts).await?;
     if args.gdb {
         tell_gdb(&desk)?;

@@ -22,6 +22,7 @@ use crate::cli::Lifecycle;
 use crate::error::{Failure, Kind, Result};
 use crate::external::hypervisor::{GuestNetwork, HostFacts};
 use crate::machine::supply::{Debugging, Machines, Supply};
+use crate::machine::warm::Templates;
 use crate::matrix::Cell;
 use crate::settings::{Settings, Wishes};
 use crate::stack::reconcile::Seen;
@@ -109,6 +110,7 @@ impl<'a> Desk<'a> {
             home: &self.settings.home,
             stack: &self.stack,
             seats,
+            templates: Templates::of(&self.settings.home, self.world.warmth),
             network: self.network()?,
             machines: Machines::Reuse,
             debugging,

@@ -10,6 +10,7 @@ use crate::external::hypervisor::DomainState;
 use crate::image::{ImageStore, SharedImages};
 use crate::machine::Parts;
 use crate::machine::supply::Debugging;
+use crate::machine::warm::Unbegun;
 use crate::stack::reconcile::Step;
 use crate::stack::record::Rest;
 use crate::stack::{MachineRecord, Stack, alias, lease_all};
@@ -157,7 +158,7 @@ pub(super) async fn reset(desk: &Desk<'_>, wanted: &str, debugging: Debugging) -
     let image = SharedImages::new(&store, [&request]).get(&request, desk.told.as_ref()).await?;
     let host = desk.host().await?;
     let supply = desk.supply(&host, false, debugging).await?;
-    let held = supply.renew(&cell, &image, record, lease).await?;
+    let held = supply.beside(supply.renew(&cell, &image, record, lease), Unbegun::Begin).await?;
     if let Some(line) = held.as_ref().and_then(|held| held.record.gdb_line()) {
         say(&format!("{:>12} {line}", "gdb:"));
     }

@@ -12,6 +12,7 @@ fn well() -> Facts {
         networks: Some(vec!["192.168.122.0/24".to_owned()]),
         hypervisor: Ok(HostFacts {
             arch: kmt_reporters::event::Arch::host(),
+            software: String::new(),
             acceleration: Acceleration {
                 accelerator: Accelerator::Kvm,
                 cpu: "host".to_owned(),

@@ -17,6 +17,8 @@ use crate::external::scripted::{Domain, Fault, Power, Stage, end_processes, free
 use crate::external::{Class, Error, Result};
 
 const SYSTEM: &str = "libvirt";
+/// What stands in a file for the memory of a guest that waits.
+const MEMORY: &[u8] = b"the memory of a guest that waits\n";
 
 /// Plays the machines of a stage.
 #[derive(Debug, Clone)]
@@ -74,12 +76,14 @@ impl FakeHypervisor {
         if let Some(file) = domain.files.iter().find(|file| !file.is_file()) {
             return careless(&format!("there is no file `{}`", file.display()));
         }
-        if self.stage.ssh_at(domain).is_none() {
+        if domain.port != 0 && self.stage.ssh_at(domain).is_none() {
             return careless("its network is not there, or has no lease for it");
         }
         let others: Vec<Domain> = self.domains();
         let others = others.iter().filter(|other| other.name != domain.name && other.runs());
-        let ports = |domain: &Domain| std::iter::once(domain.port).chain(domain.gdb).collect::<Vec<_>>();
+        let ports = |domain: &Domain| {
+            std::iter::once(domain.port).filter(|port| *port != 0).chain(domain.gdb).collect::<Vec<_>>()
+        };
         if others.clone().flat_map(ports).any(|port| ports(domain).contains(&port)) {
             return careless("its port belongs to another domain");
         }
@@ -166,6 +170,11 @@ impl FakeHypervisor {
                 return;
             }
         }
+        if domain.told {
+            let has_port = fault != Fault::NoPort;
+            stage.say(&domain, if has_port { "kmt-warm: waiting" } else { "kmt-warm: no port" }).await;
+            return stage.change(&domain.name, |domain| domain.waits = has_port);
+        }
         stage.say(&domain, "kmt-init: done").await;
         stage.change(&domain.name, |domain| domain.greets = true);
     }
@@ -190,6 +199,7 @@ impl Hypervisor for FakeHypervisor {
             qemu_user: None,
             most_vcpu: None,
             notices: Vec::new(),
+            software: "QEMU of the stage".to_owned(),
         })
     }
 
@@ -260,6 +270,8 @@ impl Hypervisor for FakeHypervisor {
             files: files.collect(),
             console: spec.console.clone(),
             initrd: identity,
+            told: spec.identity.is_some(),
+            waits: false,
             power: Power::Off,
             greets: false,
             fault,
@@ -326,6 +338,72 @@ impl Hypervisor for FakeHypervisor {
         domain.power = Power::Saved;
         self.stage.put(&domain);
         self.stage.done("save", name);
+        Ok(())
+    }
+
+    async fn keep(&self, name: &str, file: &Path) -> Result<()> {
+        self.stage.act("keep", name)?;
+        let Some(mut domain) = self.domain(name).filter(|domain| domain.runs() && domain.waits) else {
+            return Err(self.stage.careless("keep", name, "its guest does not wait to hear who it is"));
+        };
+        let initrd = fs::read(&domain.initrd).unwrap_or_default();
+        if initrd.windows(7).any(|word| word == b"PRIVATE") {
+            return Err(self.stage.careless("keep", name, "there is a private key in its memory"));
+        }
+        fs::write(file, MEMORY).map_err(|error| Error::io(SYSTEM, "keep the memory of", name, &error))?;
+        end_processes(&self.stage.guest(name));
+        domain.power = Power::Off;
+        self.stage.put(&domain);
+        self.stage.done("keep", name);
+        Ok(())
+    }
+
+    async fn revive(&self, spec: &DomainSpec, memory: &Path) -> Result<()> {
+        self.define(spec).await?;
+        let name = spec.name.as_str();
+        self.stage.act("revive", name)?;
+        let Some(mut domain) = self.domain(name) else {
+            return Err(self.stage.careless("revive", name, "there is no such domain"));
+        };
+        self.check(&domain)?;
+        if !domain.told || fs::read(memory).unwrap_or_default() != MEMORY {
+            return Err(FakeHypervisor::refused(
+                "revive",
+                name,
+                Class::Rejected,
+                "invalid save image header",
+            ));
+        }
+        if domain.fault == Fault::PortTaken {
+            let words = "qemu-system-x86_64: -netdev user: Could not set up host forwarding rule 'tcp'";
+            return Err(FakeHypervisor::refused("revive", name, Class::Busy, words));
+        }
+        self.furnish(&domain).map_err(|error| Error::io(SYSTEM, "revive", name, &error))?;
+        (domain.power, domain.waits) = (Power::On, true);
+        domain.starts += 1;
+        self.stage.put(&domain);
+        self.stage.done("revive", name);
+        Ok(())
+    }
+
+    async fn tell(&self, spec: &DomainSpec, words: &[u8]) -> Result<()> {
+        let name = spec.name.as_str();
+        self.stage.act("tell", name)?;
+        let Some(domain) = self.domain(name).filter(|domain| domain.runs() && domain.waits) else {
+            return Err(self.stage.careless("tell", name, "its guest does not wait to hear who it is"));
+        };
+        // What it is told must be what its initrd would have told it.
+        let initrd = fs::read(&domain.initrd).unwrap_or_default();
+        let text = String::from_utf8_lossy(words);
+        let secret = text.lines().find_map(|line| Some(&line.as_bytes()[line.find("PRIVATE")?..]));
+        if !secret.is_some_and(|secret| initrd.windows(secret.len()).any(|word| word == secret)) {
+            return Err(self.stage.careless("tell", name, "it is told another key than its own"));
+        }
+        if domain.fault != Fault::Deaf {
+            self.stage.say(&domain, "kmt-warm: mine").await;
+            self.stage.change(name, |domain| (domain.waits, domain.greets) = (false, true));
+        }
+        self.stage.done("tell", name);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use virt::error::ErrorNumber;
 use virt::network::Network;
 
 use super::network::{NetworkSpec, OwnedNetwork, subnets_of};
-use super::{Accelerator, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, xml};
+use super::{Accelerator, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain, probe, saved, xml};
 use crate::external::process::Child;
 use crate::external::{self, Class, Error};
 
@@ -269,63 +269,23 @@ pub(in crate::external) fn most_vcpu(acceleration: &super::Acceleration) -> Opti
     (acceleration.accelerator == Accelerator::Tcg).then_some(SOUND_EMULATED_VCPU)
 }
 
-/// `/dev/kvm` that exists but is closed to QEMU's user makes libvirt probe QEMU again at every call.
-fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
-    let device = std::fs::metadata("/dev/kvm").ok()?;
-    let open = match qemu_user {
-        Some((user, group)) => {
-            let mode = device.mode();
-            mode & 0o006 == 0o006
-                || (device.uid() == user && mode & 0o600 == 0o600)
-                || (mode & 0o060 == 0o060 && (device.gid() == group || in_group(user, device.gid())))
-        }
-        None => {
-            rustix::fs::access("/dev/kvm", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
-        }
-    };
-    (!open).then(|| {
-        "/dev/kvm is closed to the user QEMU runs as, so libvirt probes QEMU again at every start (4 s each): \
-         `cargo xtask setup`, or as root `chgrp kvm /dev/kvm && chmod 0660 /dev/kvm`"
-            .to_owned()
-    })
-}
-
-/// Whether the group with that id is the primary one of the user with this id, or lists it as a member.
-fn in_group(user: u32, group: u32) -> bool {
-    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let (user, group) = (user.to_string(), group.to_string());
-    let passwd = read("/etc/passwd");
-    let Some(fields) = passwd
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|f| f.get(2) == Some(&user.as_str()))
-    else {
-        return false;
-    };
-    fields.get(3) == Some(&group.as_str())
-        || read("/etc/group").lines().map(|line| line.split(':').collect::<Vec<_>>()).any(|entry| {
-            entry.get(2) == Some(&group.as_str())
-                && entry
-                    .get(3)
-                    .is_some_and(|members| members.split(',').any(|name| Some(&name) == fields.first()))
-        })
-}
-
 #[async_trait]
 impl Hypervisor for Libvirt {
     async fn facts(&self) -> external::Result<HostFacts> {
         let free = self.ask("look at", &self.uri, |c| {
             let info = c.node_info()?;
-            Ok((info.cpus, c.free_memory().unwrap_or(0)))
+            let software =
+                format!("QEMU {}, libvirt {}", version(c.hyp_version()?), version(c.lib_version()?));
+            Ok((info.cpus, c.free_memory().unwrap_or(0), software))
         });
-        let (cores, free) = free.await?;
+        let (cores, free, software) = free.await?;
         let qemu_user = self.qemu_user().await?;
         let acceleration = probe::acceleration(Arch::host(), &self.cache).await?;
         let memory_mib = available_memory_mib().unwrap_or(free / (1024 * 1024));
         let most_vcpu = most_vcpu(&acceleration);
-        let notices = slow_kvm(qemu_user).into_iter().collect();
-        Ok(HostFacts { arch: Arch::host(), acceleration, cores, memory_mib, qemu_user, most_vcpu, notices })
+        let notices = probe::slow_kvm(qemu_user).into_iter().collect();
+        let arch = Arch::host();
+        Ok(HostFacts { arch, acceleration, cores, memory_mib, qemu_user, most_vcpu, notices, software })
     }
 
     async fn create_overlay(&self, base: &Path, overlay: &Path) -> external::Result<()> {
@@ -356,7 +316,10 @@ impl Hypervisor for Libvirt {
             let own = initrd.into_iter().chain([&spec.console]).chain(
                 spec.disks.iter().filter(|d| d.format != super::DiskFormat::RawReadOnly).map(|d| &d.file),
             );
-            give(&own.collect::<Vec<_>>(), user, group).await?;
+            let pipes = saved::make_pipes(spec.identity.as_deref())?;
+            give(&own.chain(&pipes).collect::<Vec<_>>(), user, group).await?;
+        } else {
+            saved::make_pipes(spec.identity.as_deref())?;
         }
         self.define_as(spec, qemu_user).await.map_err(|error| match spec.arch {
             Arch::Arm64 if lacks_emulator(&error.detail) => error.hint(ARM64_HINT),
@@ -372,6 +335,28 @@ impl Hypervisor for Libvirt {
     async fn save(&self, name: &str) -> external::Result<()> {
         let wanted = name.to_owned();
         self.ask("save", name, move |c| c.lookup_domain_by_name(&wanted)?.managed_save(0)).await
+    }
+
+    async fn keep(&self, name: &str, file: &Path) -> external::Result<()> {
+        let (wanted, file) = (name.to_owned(), file.to_path_buf());
+        self.ask("keep the memory of", name, move |c| saved::save(&c.lookup_domain_by_name(&wanted)?, &file))
+            .await
+    }
+
+    async fn revive(&self, spec: &DomainSpec, memory: &Path) -> external::Result<()> {
+        self.define(spec).await?;
+        let text = xml::domain(spec, self.qemu_user().await?);
+        let own = spec.console.with_file_name("memory");
+        saved::with_description(memory, &text, &own).await?;
+        let file = own.display().to_string();
+        let revived = self.ask("revive", &spec.name, move |c| c.restore_domain(&file)).await;
+        // QEMU has read all of it.
+        let _ = std::fs::remove_file(&own);
+        revived
+    }
+
+    async fn tell(&self, spec: &DomainSpec, words: &[u8]) -> external::Result<()> {
+        saved::tell(spec, words)
     }
 
     async fn stop(&self, name: &str) -> external::Result<()> {
@@ -470,6 +455,11 @@ fn find_network(connection: &Connect, name: &str) -> Result<Option<Network>, vir
         Err(error) if error.code().is(ErrorNumber::NoNetwork) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A version as people write it.
+fn version(number: u32) -> String {
+    format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000)
 }
 
 /// `MemAvailable` of the host, MiB.

@@ -7,6 +7,7 @@ pub mod fake;
 pub mod libvirt;
 pub mod network;
 pub(super) mod probe;
+mod saved;
 mod xml;
 
 use std::path::PathBuf;
@@ -70,6 +71,8 @@ pub struct HostFacts {
     pub most_vcpu: Option<u32>,
     /// What makes this host slower or weaker than it need be, one line each with the remedy.
     pub notices: Vec<String>,
+    /// The programs that write and read the memory of guests, with their versions: what others wrote is not read.
+    pub software: String,
 }
 
 impl HostFacts {
@@ -169,7 +172,7 @@ pub struct DomainSpec {
     pub disks: Vec<Disk>,
     /// File the serial console is appended to. Exists before the start.
     pub console: PathBuf,
-    /// Loopback port of the host that leads to the guest's port 22.
+    /// Loopback port of the host that leads to the guest's port 22; 0 where nothing leads in.
     pub ssh_port: u16,
     /// Loopback port of the host on which a gdb stub of its processor listens, where one is wanted.
     pub gdb: Option<u16>,
@@ -179,6 +182,9 @@ pub struct DomainSpec {
     pub network: GuestNetwork,
     /// Network of the hypervisor that its card is in, instead of one of QEMU's own.
     pub lan: Option<String>,
+    /// Beginning of the names of two pipes, `.in` and `.out`, behind a port on which the guest is told who it is, where
+    /// it does not know it from its initrd. [`Hypervisor::define`] makes them.
+    pub identity: Option<PathBuf>,
 }
 
 /// Whether a domain's processor exists.
@@ -241,6 +247,22 @@ pub trait Hypervisor: Send + Sync {
     /// Keeps the memory of a running domain in a file and ends QEMU: the host has the memory back.
     async fn save(&self, name: &str) -> external::Result<()>;
 
+    /// Writes the memory of a running domain to `file`, for [`Hypervisor::revive`], and ends QEMU. It stays defined.
+    async fn keep(&self, name: &str, _file: &std::path::Path) -> external::Result<()> {
+        Err(elsewhere(name))
+    }
+
+    /// Makes the domain known and has it go on from `memory`, which another one of the same hardware left. Its disks must
+    /// be what they were then. `Busy` where its port was taken meanwhile.
+    async fn revive(&self, spec: &DomainSpec, _memory: &std::path::Path) -> external::Result<()> {
+        Err(elsewhere(&spec.name))
+    }
+
+    /// Writes to the port on which the guest of a running domain waits to hear who it is.
+    async fn tell(&self, spec: &DomainSpec, _words: &[u8]) -> external::Result<()> {
+        Err(elsewhere(&spec.name))
+    }
+
     /// Ends a running domain as if its power failed; it stays defined. Nothing to do where it is off.
     async fn stop(&self, name: &str) -> external::Result<()>;
 
@@ -264,4 +286,16 @@ pub trait Hypervisor: Send + Sync {
 
     /// All networks with our metadata.
     async fn owned_networks(&self) -> external::Result<Vec<OwnedNetwork>>;
+}
+
+/// What is done on this machine only.
+fn elsewhere(domain: &str) -> external::Error {
+    let class = external::Class::Rejected;
+    external::Error::new(
+        "the host",
+        "start warm",
+        domain,
+        class,
+        "only machines of this host start from templates",
+    )
 }

@@ -258,6 +258,49 @@ fn name_of(accelerator: Accelerator) -> &'static str {
     }
 }
 
+/// `/dev/kvm` that exists but is closed to QEMU's user makes libvirt probe QEMU again at every call.
+pub(super) fn slow_kvm(qemu_user: Option<(u32, u32)>) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata("/dev/kvm").ok()?;
+    let open = match qemu_user {
+        Some((user, group)) => {
+            let mode = device.mode();
+            mode & 0o006 == 0o006
+                || (device.uid() == user && mode & 0o600 == 0o600)
+                || (mode & 0o060 == 0o060 && (device.gid() == group || in_group(user, device.gid())))
+        }
+        None => {
+            rustix::fs::access("/dev/kvm", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok()
+        }
+    };
+    (!open).then(|| {
+        "/dev/kvm is closed to the user QEMU runs as, so libvirt probes QEMU again at every start (4 s each): \
+         `cargo xtask setup`, or as root `chgrp kvm /dev/kvm && chmod 0660 /dev/kvm`"
+            .to_owned()
+    })
+}
+
+/// Whether the group with that id is the primary one of the user with this id, or lists it as a member.
+fn in_group(user: u32, group: u32) -> bool {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let (user, group) = (user.to_string(), group.to_string());
+    let passwd = read("/etc/passwd");
+    let Some(fields) = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|f| f.get(2) == Some(&user.as_str()))
+    else {
+        return false;
+    };
+    fields.get(3) == Some(&group.as_str())
+        || read("/etc/group").lines().map(|line| line.split(':').collect::<Vec<_>>()).any(|entry| {
+            entry.get(2) == Some(&group.as_str())
+                && entry
+                    .get(3)
+                    .is_some_and(|members| members.split(',').any(|name| Some(&name) == fields.first()))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

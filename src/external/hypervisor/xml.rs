@@ -41,7 +41,11 @@ fn place(slot: usize) -> String {
 }
 
 /// First and last place of the disks; those that are more find one of their own.
-const DISK_PLACES: (usize, usize) = (0x02, 0x1b);
+const DISK_PLACES: (usize, usize) = (0x02, 0x1a);
+/// Place of the port on which a guest is told who it is.
+const PORT_PLACE: usize = 0x1b;
+/// What the guest sees as the name of that port.
+const PORT: &str = "kmt.identity";
 /// Place of the source of randomness.
 const RNG_PLACE: usize = 0x1c;
 /// Place of the card, QEMU's own or one in a network of the host.
@@ -85,7 +89,7 @@ fn qemu_args(spec: &DomainSpec) -> Vec<String> {
     // Older machine types have no PCI Express.
     let old = spec.machine_type.as_deref().is_some_and(|kind| kind == "pc" || kind.starts_with("pc-i440fx"));
     let bus = if old { "pci.0" } else { "pcie.0" };
-    let bus = format!("bus={bus},addr={CARD_PLACE:#04x}");
+    let card = format!("bus={bus},addr={CARD_PLACE:#04x}");
     let mut args = vec![
         "-chardev".to_owned(),
         format!("file,id=kmtcon,path={},append=on", option(&spec.console.display().to_string())),
@@ -93,11 +97,25 @@ fn qemu_args(spec: &DomainSpec) -> Vec<String> {
         "chardev:kmtcon".to_owned(),
     ];
     if spec.lan.is_none() {
+        let forward = match spec.ssh_port {
+            0 => String::new(),
+            port => format!(",hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"),
+        };
         args.extend([
             "-netdev".to_owned(),
-            format!("user,id=kmt0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{}-10.0.2.15:22", spec.ssh_port),
+            format!("user,id=kmt0,{restrict}ipv6=off{forward}"),
             "-device".to_owned(),
-            format!("virtio-net-pci,netdev=kmt0,mac={},{bus},romfile=", spec.mac),
+            format!("virtio-net-pci,netdev=kmt0,mac={},{card},romfile=", spec.mac),
+        ]);
+    }
+    if let Some(pipes) = &spec.identity {
+        args.extend([
+            "-device".to_owned(),
+            format!("virtio-serial-pci,id=kmtport,max_ports=2,bus={bus},addr={PORT_PLACE:#04x}"),
+            "-chardev".to_owned(),
+            format!("pipe,id=kmtid,path={}", option(&pipes.display().to_string())),
+            "-device".to_owned(),
+            format!("virtserialport,bus=kmtport.0,chardev=kmtid,name={PORT}"),
         ]);
     }
     if let Some(port) = spec.gdb {
@@ -263,7 +281,17 @@ mod tests {
             mac: "52:54:00:00:00:01".to_owned(),
             network: GuestNetwork::Closed,
             lan: None,
+            identity: None,
         }
+    }
+
+    #[test]
+    fn a_guest_that_is_told_who_it_is_has_a_port_for_it() {
+        let told = DomainSpec { identity: Some("/i,d".into()), ssh_port: 0, ..spec() };
+        let xml = domain(&told, None);
+        assert!(xml.contains("pipe,id=kmtid,path=/i,,d") && xml.contains("name=kmt.identity"), "{xml}");
+        assert!(!xml.contains("hostfwd"), "{xml}");
+        assert!(!domain(&spec(), None).contains("virtio-serial"));
     }
 
     #[test]

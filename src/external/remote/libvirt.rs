@@ -120,6 +120,7 @@ impl Hypervisor for RemoteLibvirt {
         let free = seen.memory_mib;
         Ok(HostFacts {
             arch: known.arch,
+            software: String::new(),
             most_vcpu: most_vcpu(&acceleration),
             acceleration,
             cores: self.host.cores.map_or(seen.cores, |most| most.min(seen.cores)),

@@ -22,6 +22,8 @@ pub struct Script {
     pub memory: u64,
     /// Whether guests may have more than that.
     pub overcommit: bool,
+    /// Whether machines start from templates.
+    pub warm: bool,
     /// Deadlines that differ from the real ones, by name.
     #[serde(deserialize_with = "durations")]
     pub deadlines: BTreeMap<String, Duration>,
@@ -82,6 +84,7 @@ impl Default for Script {
             cores: 4,
             memory: 16384,
             overcommit: false,
+            warm: false,
             deadlines: BTreeMap::new(),
             machine: BTreeMap::new(),
             package: Vec::new(),
@@ -154,6 +157,10 @@ pub enum Fault {
     ShipCut,
     /// QEMU ends while files arrive.
     ShipDeath,
+    /// It goes on from a template and takes no identity.
+    Deaf,
+    /// Its kernel has no port on which it could be told who it is.
+    NoPort,
 }
 
 /// A package of the component.
@@ -179,8 +186,8 @@ pub struct PackageScript {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Refusal {
-    /// The call: `facts`, `create-overlay`, `define`, `start`, `state`, `remove`, `owned`, `make-key`, `connect`;
-    /// of the cloud `rehearse`, `rent`, `list-hosts`, `check-host`, `read-console`, `end-host` and others.
+    /// The call: `facts`, `create-overlay`, `define`, `start`, `state`, `remove`, `owned`, `make-key`, `connect`, `keep`,
+    /// `revive`, `tell`; of the cloud `rehearse`, `rent`, `list-hosts`, `check-host`, `read-console`, `end-host` and others.
     pub call: String,
     /// The first one that is refused, from 1, counted in each process.
     #[serde(default = "one")]
@@ -225,6 +232,8 @@ impl Script {
                 "pulse" => &mut all.pulse,
                 "late" => &mut all.late,
                 "last-words" => &mut all.last_words,
+                "warm" => &mut all.warm,
+                "template" => &mut all.template,
                 other => return Err(format!("there is no deadline `{other}`")),
             } = *value;
         }

@@ -78,6 +78,12 @@ pub struct Domain {
     pub console: PathBuf,
     /// Its initrd, which holds its keys.
     pub initrd: PathBuf,
+    /// Whether its guest is told who it is.
+    #[serde(default)]
+    pub told: bool,
+    /// Whether its guest waits for that.
+    #[serde(default)]
+    pub waits: bool,
     /// What it does.
     pub power: Power,
     /// Whether its SSH server answers.

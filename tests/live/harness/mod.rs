@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "soak")]
 pub(crate) use call::Call;
-pub(crate) use call::Running;
+pub(crate) use call::{Ended, Running};
 pub(crate) use home::{Home, qemu_of};
 pub(crate) use lab::Lab;
 #[cfg(feature = "soak")]
