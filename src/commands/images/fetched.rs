@@ -99,9 +99,7 @@ pub(super) fn published(desk: &Desk<'_>) -> Vec<Published> {
         let Some(userland) = desk.catalogue.platform(&kernel.userland) else { continue };
         for arch in kernel.arches() {
             let archive = ImageRequest::custom(kernel, userland, arch).fetched().cloned();
-            all.extend(
-                archive.filter(|archive| !all.iter().any(|known| known.name == archive.name)),
-            );
+            all.extend(archive.filter(|archive| !all.iter().any(|known| known.name == archive.name)));
         }
     }
     all
