@@ -4,6 +4,8 @@
 //! that cell only. What the lanes share is waited for where it is needed: an image by the cells that boot
 //! it, the build by the guests that are ready for it.
 
+mod turns;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,12 +29,10 @@ use crate::error::{Failure, Kind};
 use crate::external::{self, Class};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
 use crate::known::{Known, Marks};
-use crate::machine::capacity;
 use crate::machine::console::{self, warn_unwritten};
-use crate::machine::seats::Seat;
 use crate::machine::supply::{Condition, Held, Supply};
 use crate::matrix::Cell;
-use crate::plan::{self, Durations, Load, Partition, Plan};
+use crate::plan::{self, Durations, Partition, Plan};
 use crate::record::Record;
 use crate::settings::Rules;
 use crate::world::World;
@@ -151,35 +151,6 @@ impl Conductor<'_> {
     fn failed(&self, cell: &Cell, stage: &str, failure: &Failure) {
         let message = failure.one_line();
         self.record.emit(Event::CellFailed { cell: cell.id.clone(), stage: stage.to_owned(), message });
-    }
-
-    /// The cells with their turns, in the order in which they get room: each host has an order of its own.
-    fn turns<'c>(&self, cells: &'c [(Cell, ImageRequest)]) -> Vec<(u32, &'c (Cell, ImageRequest))> {
-        let seats = &self.supply.seats;
-        let of = |name: Option<&str>| -> Vec<&'c (Cell, ImageRequest)> {
-            let there = |cell: &Cell| seats.of_cell(&cell.id).is_ok_and(|seat| seat.name() == name);
-            cells.iter().filter(|(cell, _)| there(cell)).collect()
-        };
-        let hosts = std::iter::once(&seats.here).chain(&seats.others);
-        let mut turns: Vec<_> =
-            hosts.flat_map(|seat| (0..).zip(self.turns_on(seat, &of(seat.name())))).collect();
-        // What no host takes says so at once.
-        let homeless = cells.iter().filter(|(cell, _)| seats.of_cell(&cell.id).is_err());
-        turns.extend(homeless.map(|cell| (0, cell)));
-        turns
-    }
-
-    fn turns_on<'c>(&self, seat: &Seat, cells: &[&'c (Cell, ImageRequest)]) -> Vec<&'c (Cell, ImageRequest)> {
-        let known: Vec<Option<Duration>> = cells.iter().map(|(cell, _)| self.expected(cell)).collect();
-        // What nobody has timed may take long.
-        let longest = known.iter().flatten().max().copied().unwrap_or(UNKNOWN);
-        let loads = cells.iter().zip(&known).map(|((cell, _), takes)| Load {
-            memory_mib: capacity::cost(cell.memory_mib),
-            vcpu: cell.vcpu,
-            takes: takes.unwrap_or(longest),
-        });
-        let order = plan::order(&loads.collect::<Vec<_>>(), &seat.capacity.space());
-        order.into_iter().map(|number| cells[number]).collect()
     }
 
     async fn cell(&self, cell: &Cell, request: &ImageRequest, turn: u32) {
