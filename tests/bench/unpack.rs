@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask bench unpack`
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark runs its peers as children")]
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and fails by panicking")]
 
 use std::fs;

@@ -103,6 +103,7 @@ pub(crate) const TABLE: &[Package] = &[
     package(Need::Test, "zlib1g-dev", "which libbpf needs when it is linked statically"),
     package(Need::Test, "gcc-aarch64-linux-gnu", "compiles C of Go packages for arm64"),
     package(Need::Test, "libc6-dev-arm64-cross", "which needs these headers"),
+    package(Need::Test, "openssh-server", "hosts of one's own are namespaces with an sshd"),
     package(Need::Test, "golang-github-cilium-ebpf-dev", "a live test runs this foreign suite"),
     package(Need::Test, "golang-github-frankban-quicktest-dev", "which that suite's tests import"),
     package(Need::Test, "golang-github-google-go-cmp-dev", "which that suite's tests import"),

@@ -60,13 +60,7 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
     let _leases = hire(args, &desk, &cells).await?;
     let supply = desk.supply(&host, args.oversubscribe, debugging(args.gdb)).await?;
     let shared = SharedImages::new(&images, cells.iter().map(|(_, image)| image));
-    for step in &steps {
-        match step {
-            Step::Remove(id) => say(&format!("{:>12} {id}, which is not asked for any more", "Removing")),
-            Step::Adopt(id) => say(&format!("{:>12} {id}, which a run made", "Keeping")),
-            Step::Wake(_) | Step::Make(_) => {}
-        }
-    }
+    tell(&steps);
     let asked = Asked { supply: &supply, images: &shared, cells: &cells };
     let up = supply.beside(converge(&asked, &steps, &seen), Unbegun::Begin).await?;
     desk.stack.drop_unused_network(&world.hosts).await?;
@@ -79,6 +73,17 @@ pub(super) async fn launch(args: &Launch, settings: &Settings, world: &World) ->
         None => {
             say(&format!("{:>12} kmt-run stack status", "next:"));
             Ok(done)
+        }
+    }
+}
+
+/// Says what becomes of machines that are there.
+fn tell(steps: &[Step]) {
+    for step in steps {
+        match step {
+            Step::Remove(id) => say(&format!("{:>12} {id}, which is not asked for any more", "Removing")),
+            Step::Adopt(id) => say(&format!("{:>12} {id}, which a run made", "Keeping")),
+            Step::Wake(_) | Step::Make(_) => {}
         }
     }
 }

@@ -220,6 +220,7 @@ mod tests {
 
     fn host(software: &str) -> HostFacts {
         HostFacts {
+            arch: kmt_reporters::event::Arch::X86_64,
             acceleration: Acceleration { accelerator: Accelerator::Tcg, cpu: "max".to_owned(), notice: None },
             cores: 2,
             memory_mib: 4096,
