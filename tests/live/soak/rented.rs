@@ -200,9 +200,14 @@ fn the_script_makes_a_bare_debian_a_host_and_ends_it() {
     );
     assert!(login.contains("it's mine"), "{login}");
     assert!(said(&home, "sshd -T | grep -i maxsessions").contains("500"));
+    its_time_comes(&home);
+    home.destroy();
+}
 
+/// The guest that was made a host powers itself off when its time is over.
+fn its_time_comes(home: &Home) {
     step("its time comes, whatever it does");
-    let timer = said(&home, "systemctl list-timers --all kmt-run-end.timer | head -2");
+    let timer = said(home, "systemctl list-timers --all kmt-run-end.timer | head -2");
     assert!(timer.contains("kmt-run-end"), "{timer}");
     let domain = home.domain(&cell("debian_12/6.1").replace('/', "-"));
     wait_for("end of the host", Duration::from_secs(150), || {
@@ -210,7 +215,6 @@ fn the_script_makes_a_bare_debian_a_host_and_ends_it() {
             Command::new("virsh").args(["-c", "qemu:///session", "domstate", &domain]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).contains("shut off").then_some(())
     });
-    home.destroy();
 }
 
 /// The packages of the script are Debian's: apt would install them.
