@@ -19,6 +19,8 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"section_(start|end):\d+", "section_$1:<time>"),
         (r"kmt_flare_\d{8}-\d{6}", "kmt_flare_<time>"),
         (r"192\.168\.\d+\.", "192.168.<n>."),
+        // As wide as the longest address.
+        (r"ADDRESS +SIZE", "ADDRESS  SIZE"),
         (r"Port \d{3,}", "Port <port>"),
         (r"kmt-template-[0-9a-f]{16}", "kmt-template-<key>"),
         (r"kmt-[0-9a-f]{8}\b", "kmt-<stack>"),

@@ -51,10 +51,10 @@ const fn group(
 #[rustfmt::skip]
 const GATE: &[Group] = &[
     group("fmt", 1, Need::Build, fmt, "cargo fmt --check"),
-    group("clippy", 10, Need::Build, clippy, "clippy on every target and feature, no warning"),
+    group("clippy", 15, Need::Build, clippy, "clippy on every target and feature, no warning"),
     group("doc", 10, Need::Build, doc, "rustdoc, no warning"),
-    group("build", 10, Need::Build, build, "the workspace compiles"),
-    group("unit", 15, Need::Test, unit, "every test that needs no machine, and doctests"),
+    group("build", 20, Need::Build, build, "the workspace compiles"),
+    group("unit", 20, Need::Test, unit, "every test that needs no machine, and doctests"),
     group("fixture", 5, Need::Run, fixture, "the Go module: gofmt, vet, compiles for amd64 and arm64"),
     group("images", 20, Need::Run, images, "the images of the live tests are there"),
     group("live", 35, Need::Test, live, "real machines, as whoever calls this"),
@@ -167,8 +167,10 @@ fn clippy(clock: &Clock) -> Result<(), String> {
 fn doc(clock: &Clock) -> Result<(), String> {
     let mut child = words(&["cargo", "doc", "--no-deps", "--document-private-items"]);
     // There are no examples: with them dependencies have the features that they have for tests.
-    child.args(WHOLE).args(["--lib", "--bins", "--examples"]);
-    clock.check(child.env("RUSTDOCFLAGS", "-Dwarnings"))
+    child.args(WHOLE).args(["--lib", "--examples"]);
+    clock.check(child.env("RUSTDOCFLAGS", "-Dwarnings"))?;
+    let mut own = words(&["cargo", "doc", "--no-deps", "--document-private-items", "--package", "xtask"]);
+    clock.check(own.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
 /// What all groups compile, with what they share: another choice of packages or features compiles all dependencies
