@@ -130,8 +130,12 @@ pub(super) fn section(folder: &Path, machine: &MachineRecord, hosts: &str) -> St
          IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  \
          GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  HostKeyAlgorithms ssh-ed25519\n  \
          KexAlgorithms curve25519-sha256\n  Ciphers aes128-gcm@openssh.com\n  PreferredAuthentications publickey\n  \
-         Compression no\n  ProxyJump {jump}\n  ForwardAgent no\n  ForwardX11 no\n  LogLevel ERROR\n",
-        jump = machine.host.as_deref().map_or("none".to_owned(), alias_of),
+         Compression no\n{way}  ForwardAgent no\n  ForwardX11 no\n  LogLevel ERROR\n",
+        // `ProxyJump none` alone leaves room for somebody else's `ProxyCommand` in newer clients.
+        way = machine.host.as_deref().map_or_else(
+            || "  ProxyJump none\n  ProxyCommand none\n".to_owned(),
+            |host| format!("  ProxyJump {}\n", alias_of(host)),
+        ),
         id = machine.alias(),
         key = quoted(&format!("{LOGIN}/{KEY}")),
         known = quoted(KNOWN_HOSTS),
