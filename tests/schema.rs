@@ -168,6 +168,12 @@ vm = "custom-6.12-local"
 vcpu = 4
 memory = 4096
 
+[[custom-kernel]]
+version = "6.19"
+from = "linux-image-6.19.deb"
+arch = "x86_64"
+userland = "debian_12"
+
 [[exclude]]
 vm = "jammy-local-distro"
 distro = ["ubuntu", "custom"]
