@@ -28,6 +28,8 @@ pub(super) struct Needed<'a> {
     pub(super) ask: Ask<'a>,
     /// Types by host.
     pub(super) hosts: Vec<Vec<Kind>>,
+    /// Whose they are.
+    asker: Asker,
 }
 
 /// Architectures of remote cells that no host has.
@@ -51,7 +53,8 @@ pub(super) async fn needed<'s, 'c>(
     let Some(ec2) = settings.config.ec2.as_ref().filter(|_| !wanted.is_empty()) else { return Ok(None) };
     let hosts = wanted.into_iter().map(|arch| alternatives(Some(ec2), arch).map_err(Failure::usage));
     let hosts = hosts.collect::<Result<Vec<_>>>()?;
-    Ok(Some(Needed { ask: rent::ask(settings, ec2, world).await?, hosts }))
+    let ask = rent::ask(settings, ec2, world).await?;
+    Ok(Some(Needed { ask, hosts, asker: asker(&settings.root.value).await }))
 }
 
 impl Needed<'_> {
@@ -100,7 +103,7 @@ impl Needed<'_> {
 }
 
 /// This user on this machine, the repository's branch, and the pipeline of CI.
-pub(super) async fn asker(root: &Path) -> Asker {
+async fn asker(root: &Path) -> Asker {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = set("USER").or_else(|| set("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
     let node = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
@@ -125,8 +128,6 @@ pub(super) struct Hiring<'a> {
     pub(super) world: &'a World,
     /// The stack.
     pub(super) stack: &'a Stack,
-    /// Whose it is.
-    pub(super) asker: Asker,
     /// Hears what happens.
     pub(super) sink: &'a dyn EventSink,
 }
@@ -138,7 +139,7 @@ impl Hiring<'_> {
     /// For each architecture its host and the right to it, or why there is none.
     pub(super) async fn rent(&self, owner: Owner) -> Vec<(Arch, Result<(Ready, Lease)>)> {
         let Some(needed) = &self.needed else { return Vec::new() };
-        let desk = Desk { ask: &needed.ask, stack: self.stack, asker: &self.asker, sink: self.sink };
+        let desk = Desk { ask: &needed.ask, stack: self.stack, asker: &needed.asker, sink: self.sink };
         let rent = async |kinds: &Vec<Kind>| {
             let arch = kinds.first().map_or_else(Arch::host, |kind| kind.arch);
             let rented = async {

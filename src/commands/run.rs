@@ -62,8 +62,7 @@ pub(super) async fn run(args: &cli::Run, wishes: Wishes, open: Open<'_>) -> Resu
     let (brake, stop) = brake(&record, &tests.rules, &cancelled);
     let (done, built) = watch::channel(Built::new());
     let (all_here, arrived) = watch::channel(needed.is_none());
-    let asker = hire::asker(&source.settings.root.value).await;
-    let hiring = Hiring { needed, world: &world, stack: &stack, asker, sink: record.as_ref() };
+    let hiring = Hiring { needed, world: &world, stack: &stack, sink: record.as_ref() };
     let seats = remotes::seats(&world, &stack, &host, remotes, &cells.all(), args.oversubscribe).await?;
     let supply = supply(args, &source, (&world, &stack), seats, &record, stop.clone())?;
     let conductor = Conductor {

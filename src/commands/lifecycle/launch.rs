@@ -90,6 +90,9 @@ fn tell(steps: &[Step]) {
 
 /// Rents the hosts that are missing, for as long as the stack is there.
 async fn hire(args: &Launch, desk: &Desk<'_>, cells: &[(Cell, ImageRequest)]) -> Result<Vec<Lease>> {
+    if desk.settings.config.ec2.is_none() {
+        return Ok(Vec::new());
+    }
     let ids = cells.iter().map(|(cell, _)| &cell.id);
     let remotes = remotes::ask(desk.settings, desk.world, Some(&desk.stack), ids).await?;
     let asked = cells.iter().map(|(cell, _)| cell);
@@ -97,9 +100,8 @@ async fn hire(args: &Launch, desk: &Desk<'_>, cells: &[(Cell, ImageRequest)]) ->
     if let Some(needed) = &needed {
         needed.preflight(args.yes).await?;
     }
-    let asker = hire::asker(&desk.settings.root.value).await;
     let sink = desk.told.as_ref();
-    let hiring = Hiring { needed, world: desk.world, stack: &desk.stack, asker, sink };
+    let hiring = Hiring { needed, world: desk.world, stack: &desk.stack, sink };
     let rented = hiring.rent(Owner::Configured).await;
     rented.into_iter().map(|(_, rented)| rented.map(|(_, lease)| lease)).collect()
 }
