@@ -125,7 +125,7 @@ pub(crate) fn bench(name: Option<&str>) -> Result<u8, String> {
         let known = BENCHES.iter().map(|(known, ..)| *known).collect::<Vec<_>>().join(", ");
         return Err(format!("there is no benchmark `{name}`\nhint: {known}"));
     };
-    setup::ready(Need::Run)?;
+    setup::ready(Need::Test)?;
     let features: &[&str] = if *package == "kmt-run" { &["--features", "live"] } else { &[] };
     check(words(&["cargo", "bench", "--package", package, "--bench", name]).args(features))?;
     Ok(0)
