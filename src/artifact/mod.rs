@@ -26,7 +26,7 @@ pub use archive::folder_of;
 pub use build::{build, cached};
 pub use last::last;
 pub use log::Log;
-pub use ship::{Coding, ShipReport, Store, ship};
+pub use ship::{Coding, Link, ShipReport, Store, ship};
 
 use crate::external;
 use crate::run::formats::Speech;

@@ -42,6 +42,24 @@ pub struct Store {
     /// How a guest that is known to have nothing of ours takes a stream: it is not asked what it lacks, which saves
     /// an emulated guest some tenths of a second. That it has something after all costs bytes only.
     pub untouched: Option<Coding>,
+    /// What lies between it and us.
+    pub link: Link,
+}
+
+/// What lies between a guest and us, which says whether it is worth to compress what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// This machine: its guests take bytes more quickly than they decompress them.
+    Near,
+    /// A network.
+    Far,
+}
+
+impl Link {
+    /// That to a machine on a remote host, or on this one.
+    pub fn to(host: Option<&str>) -> Link {
+        if host.is_some() { Link::Far } else { Link::Near }
+    }
 }
 
 impl Store {
@@ -52,6 +70,7 @@ impl Store {
             trees: format!("{base}/trees"),
             root: root.to_owned(),
             untouched: None,
+            link: Link::Near,
         }
     }
 }
@@ -79,6 +98,7 @@ pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store)
             None => return Ok(ShipReport::default()),
         },
     };
+    let coding = if store.link == Link::Near { Coding::Plain } else { coding };
     let name = format!("{tree}-{}", uuid::Uuid::new_v4().simple());
     send_tree(Parcel { set: set.clone(), send, coding }, connection, store, &name).await
 }

@@ -24,7 +24,7 @@ use super::prepare::{self, Step};
 use super::task::Task;
 use super::words::PackageWords;
 use super::work::Work;
-use crate::artifact::{self, ArtifactSet, Coding, Store, TestPackage};
+use crate::artifact::{self, ArtifactSet, Coding, Link, Store, TestPackage};
 use crate::error::{Failure, Kind};
 use crate::external::{self, Class};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
@@ -295,6 +295,7 @@ impl Conductor<'_> {
         let machine = held.record.id.clone();
         let connection = held.guest.connection.as_ref();
         let mut store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
+        store.link = Link::to(held.record.host.as_deref());
         store.untouched =
             held.guest.untouched.then_some(if held.guest.gzip { Coding::Gzip } else { Coding::Plain });
         let report = artifact::ship(artifacts, connection, &store).await?;
