@@ -200,7 +200,16 @@ fn curl(folder: &Path, url: &str) -> Duration {
     fs::write(&config, list).unwrap();
     let mut command = Command::new("curl");
     command
-        .args(["--silent", "--show-error", "--no-progress-meter", "--fail", "--parallel", "--parallel-max", "8", "--config"])
+        .args([
+            "--silent",
+            "--show-error",
+            "--no-progress-meter",
+            "--fail",
+            "--parallel",
+            "--parallel-max",
+            "8",
+            "--config",
+        ])
         .arg(config);
     timed(&mut command).0
 }
