@@ -64,14 +64,12 @@ impl Parts<'_> {
     /// A connection to a guest that should be up.
     pub(super) async fn answers(&self, record: &MachineRecord) -> Result<Arc<dyn Connection>> {
         let route = self.route(record);
+        // A client that is refused costs the guest nothing.
+        let again = if route.behind.is_some() { ASK_EVERY } else { TICK };
         let connected = timeout(self.deadlines.ready, async {
             loop {
-                // Asking a machine of this host for its greeting costs next to nothing, a client that is refused some.
-                while route.behind.is_none() && self.transport.greeting(&route).await.is_err() {
-                    sleep(TICK).await;
-                }
                 match self.transport.connect(&route).await {
-                    Err(error) if error.class == Class::Unreachable => sleep(ASK_EVERY).await,
+                    Err(error) if error.class == Class::Unreachable => sleep(again).await,
                     done => return done,
                 }
             }
