@@ -11,7 +11,7 @@ use std::task::{Context as Waker, Poll};
 
 use async_trait::async_trait;
 use kmt_reporters::event::Arch;
-use kmt_run::artifact::{ArtifactSet, Coding, ShipFile, ShipLink, Store, TestPackage, ship};
+use kmt_run::artifact::{ArtifactSet, Coding, Link, ShipFile, ShipLink, Store, TestPackage, ship};
 use kmt_run::external::process::{Child, Output};
 use kmt_run::external::transport::local::Local;
 use kmt_run::external::transport::{Connection, RemoteStream};
@@ -191,6 +191,7 @@ async fn an_untouched_guest_is_not_asked_and_one_that_has_something_after_all_is
     for coding in [Coding::Plain, Coding::Gzip] {
         let mut world = World::new();
         world.store.untouched = Some(coding);
+        world.store.link = Link::Far;
         let first = world.set(&[("pkg/a/testsuite", "binary"), (LONG, "data")]);
         assert_eq!(ship(&first, &world.guest, &world.store).await.unwrap().files, 2);
         assert_eq!(world.guest.commands.load(Ordering::Relaxed), 1);
@@ -356,6 +357,7 @@ async fn a_guest_that_has_it_all_need_not_read_what_it_is_asked() {
 #[tokio::test]
 async fn a_guest_without_gzip_is_sent_a_plain_stream() {
     let mut world = World::new();
+    world.store.link = Link::Far;
     let set = world.set(&[("pkg/a/testsuite", &"z".repeat(500_000))]);
     let packed = ship(&set, &world.guest, &world.store).await.unwrap();
     fs::remove_dir_all(world.folder.path().join("var")).unwrap();

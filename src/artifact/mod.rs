@@ -27,7 +27,7 @@ pub use build::{build, cached};
 pub use last::last;
 pub use log::Log;
 pub use ship::SYSTEM as GUEST;
-pub use ship::{Coding, ShipReport, Store, Through, Uploaded, ship, ship_through};
+pub use ship::{Coding, Link, ShipReport, Store, Through, Uploaded, ship, ship_through};
 
 use crate::external;
 use crate::run::formats::Speech;

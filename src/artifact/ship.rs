@@ -49,6 +49,24 @@ pub struct Store {
     /// How a guest that is known to have nothing of ours takes a stream: it is not asked what it lacks, which saves
     /// an emulated guest some tenths of a second. That it has something after all costs bytes only.
     pub untouched: Option<Coding>,
+    /// What lies between it and us.
+    pub link: Link,
+}
+
+/// What lies between a guest and us, which says whether it is worth to compress what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// This machine: its guests take bytes more quickly than they decompress them.
+    Near,
+    /// A network.
+    Far,
+}
+
+impl Link {
+    /// That to a machine on a remote host, or on this one.
+    pub fn to(host: Option<&str>) -> Link {
+        if host.is_some() { Link::Far } else { Link::Near }
+    }
 }
 
 impl Store {
@@ -59,6 +77,7 @@ impl Store {
             trees: format!("{base}/trees"),
             root: root.to_owned(),
             untouched: None,
+            link: Link::Near,
         }
     }
 }
@@ -109,6 +128,7 @@ async fn parcel(
             None => return Ok(None),
         },
     };
+    let coding = if store.link == Link::Near { Coding::Plain } else { coding };
     let name = format!("{tree}-{}", uuid::Uuid::new_v4().simple());
     Ok(Some((Parcel { set: set.clone(), send, coding }, name)))
 }

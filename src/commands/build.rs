@@ -134,7 +134,8 @@ impl Install<'_> {
     ) -> Result<()> {
         let prefix = guest.prefix();
         let layout = format!("{prefix}{}", self.source.component.layout_of(&self.source.component_name));
-        let store = artifact::Store::below(&format!("{prefix}/var/lib/kmt"), &layout);
+        let mut store = artifact::Store::below(&format!("{prefix}/var/lib/kmt"), &layout);
+        store.link = artifact::Link::to(machine.host.as_deref());
         let report = artifact::ship(artifacts, guest, &store).await?;
         say(&format!("{:>12} {}: {} bytes, {} files", "Shipped", machine.id, report.bytes, report.files));
         if let Some(layout) = &self.layout {

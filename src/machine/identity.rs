@@ -72,15 +72,16 @@ pub(super) fn initrd_of_nobody(folder: &Path, base: &Path, seed: &[u8]) -> Resul
     )
 }
 
-/// The unit of sshd, after all others and behind the script that waits.
+/// The unit of sshd, after all others. Its process is the script that waits, which becomes sshd: a process that systemd
+/// starts takes an emulated guest some tenths of a second.
 pub(super) fn unit_that_waits() -> String {
     SSH_UNIT
         .lines()
         .map(|line| match line.split_once('=') {
             Some(("Before", _)) => "Before=shutdown.target\nAfter=multi-user.target\n".to_owned(),
-            Some(("ExecStart", _)) => {
-                format!("TimeoutStartSec=infinity\nExecStartPre=-/bin/sh {WAITS}/wait\n{line}\n")
-            }
+            Some(("ExecStart", sshd)) => format!(
+                "TimeoutStartSec=infinity\nExecStart=/bin/sh -c '[ ! -e {WAITS}/wait ] || exec /bin/sh {WAITS}/wait; exec {sshd}'\n"
+            ),
             _ => format!("{line}\n"),
         })
         .collect()
@@ -126,13 +127,16 @@ pub(super) fn script(files: &[IdentityFile], record: &MachineRecord) -> Result<V
         let _ = writeln!(text, "umask {:03o}\nprintf %s '{content}' >{path}", 0o777 & !mode);
     }
     let (id, mac) = (record.uuid.simple(), &record.mac);
+    let sshd = SSH_UNIT.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap_or_default();
+    // What nobody waits for is done beside sshd's start.
     let _ = write!(
         text,
         "read -r name </etc/hostname\necho \"$name\" >/proc/sys/kernel/hostname\n\
-         [ ! -d /run/log/journal/$old ] || mv /run/log/journal/$old /run/log/journal/{id}\n\
          notify=/proc/sys/net/ipv4/conf/eth0/arp_notify\necho 1 >$notify\n\
          ip link set eth0 address {mac}\necho 0 >$notify\n\
-         rm -rf {WAITS} /run/kmt-warm\ntrap - EXIT\necho 'kmt-warm: mine' >/dev/console\nexit 0\n"
+         trap - EXIT\necho 'kmt-warm: mine' >/dev/console\n\
+         {{ rm -rf {WAITS} /run/kmt-warm; [ ! -d /run/log/journal/$old ] || mv /run/log/journal/$old /run/log/journal/{id}; }} \
+         </dev/null >/dev/null 2>&1 3>&- &\nexec {sshd} </dev/null 2>&3 3>&-\n"
     );
     Ok(text.into_bytes())
 }
@@ -152,9 +156,10 @@ mod tests {
         let unit = unit_that_waits();
         assert_eq!(unit.matches("After=multi-user.target").count(), 1, "{unit}");
         assert!(!unit.contains("Before=shutdown.target systemd"), "{unit}");
-        let wait = unit.find("ExecStartPre=-/bin/sh /usr/lib/kmt-warm/wait").unwrap();
-        let unmount = unit.find("ExecStartPre=-/bin/umount").unwrap();
-        assert!(unmount < wait && wait < unit.find("ExecStart=/usr/sbin/sshd").unwrap(), "{unit}");
+        let wait = "ExecStart=/bin/sh -c '[ ! -e /usr/lib/kmt-warm/wait ] || exec /bin/sh /usr/lib/kmt-warm/wait; \
+                    exec /usr/sbin/sshd -D -e'";
+        assert_eq!(unit.matches("ExecStart=").count(), 1, "{unit}");
+        assert!(unit.contains(wait), "{unit}");
     }
 
     #[tokio::test]

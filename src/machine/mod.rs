@@ -370,20 +370,37 @@ impl Parts<'_> {
         }
     }
 
-    /// Asks the guest who it is; that it answers makes it ready. The fact is for the caller to tell.
+    /// A guest over whose connection it was asked what it is, and the event of it.
     async fn ready(
         &self,
         record: &MachineRecord,
         connection: Arc<dyn Connection>,
         begun: Instant,
     ) -> std::result::Result<(Guest, Event), BootFailure> {
+        let facts = self.facts(connection.as_ref()).await?;
+        self.is_ready(record, connection, begun, &facts)
+    }
+
+    /// What a guest says that it is.
+    async fn facts(&self, connection: &dyn Connection) -> std::result::Result<String, BootFailure> {
         let question = ["sh", "-c", FACTS, "sh", connection.prefix()];
         let asked = timeout(self.deadlines.ready, connection.run(&question, Vec::new())).await;
+        let late =
+            || BootFailure::at(BootPhase::Sshd, Failure::usage("it does not answer over its connection"));
+        let output = asked.map_err(|_| late())?;
+        Ok(output.map_err(|error| BootFailure::at(BootPhase::Sshd, error.into()))?.text())
+    }
+
+    /// A guest that is what `facts` say, and the event of it.
+    fn is_ready(
+        &self,
+        record: &MachineRecord,
+        connection: Arc<dyn Connection>,
+        begun: Instant,
+        facts: &str,
+    ) -> std::result::Result<(Guest, Event), BootFailure> {
         let failed = |message: &str| BootFailure::at(BootPhase::Sshd, Failure::usage(message));
-        let output = asked.map_err(|_| failed("it does not answer over its connection"))?;
-        let output = output.map_err(|error| BootFailure::at(BootPhase::Sshd, error.into()))?;
-        let text = output.text();
-        let mut lines = text.lines();
+        let mut lines = facts.lines();
         let (Some((kernel_release, machine_arch)), Some(os_name)) =
             (lines.next().and_then(|line| line.rsplit_once(' ')), lines.next())
         else {

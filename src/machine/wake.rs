@@ -7,7 +7,7 @@ use kmt_reporters::event::{BootPhase, Event};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::console::ConsoleTap;
-use super::{BootFailure, Guest, Parts};
+use super::{BootFailure, Guest, Parts, TICK};
 use crate::error::{Failure, Kind};
 use crate::external::Class;
 use crate::external::hypervisor::DomainState;
@@ -66,6 +66,10 @@ impl Parts<'_> {
         let route = self.route(record);
         let connected = timeout(self.deadlines.ready, async {
             loop {
+                // Asking a machine of this host for its greeting costs next to nothing, a client that is refused some.
+                while route.behind.is_none() && self.transport.greeting(&route).await.is_err() {
+                    sleep(TICK).await;
+                }
                 match self.transport.connect(&route).await {
                     Err(error) if error.class == Class::Unreachable => sleep(ASK_EVERY).await,
                     done => return done,

@@ -2,13 +2,13 @@
 //! booting the same kernel and userland by hand until SSH answers. All in turn, in rounds; what counts is the median of the
 //! ratios of a round.
 //!
-//! `cargo xtask bench boot [ROUNDS]`
+//! `cargo xtask bench boot`; `cargo bench -p kmt-run --features live --bench boot -- ROUNDS`
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark runs its peers as children")]
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and fails by panicking")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,10 @@ use kmt_run::image::{ImageRequest, ImageStore, LocalImage, identity_cpio};
 use kmt_run::matrix::Catalogue;
 use kmt_run::settings::Home;
 
+use machine::{kmt_run, run, trivial_module};
 use virtme::Virtme;
 
+mod machine;
 mod virtme;
 
 /// How long a template may take.
@@ -60,8 +62,12 @@ fn main() {
     while !ours(&module, "on").2 {
         assert!(begun.elapsed() < MAKING, "no template");
     }
-    println!("{:>5} {:>8} {:>10} {:>8} {:>9} {:>9}", "round", "cold", "to a test", "warm", "by hand", "virtme-ng");
-    let rounds: Vec<Round> = (1..=rounds).map(|number| round(number, &folder, &module, &image, &virtme)).collect();
+    println!(
+        "{:>5} {:>8} {:>10} {:>8} {:>9} {:>9}",
+        "round", "cold", "to a test", "warm", "by hand", "virtme-ng"
+    );
+    let rounds: Vec<Round> =
+        (1..=rounds).map(|number| round(number, &folder, &module, &image, &virtme)).collect();
     fs::remove_dir_all(&folder).unwrap();
     let mut missed = Vec::new();
     for (what, of, limit) in RATIOS {
@@ -79,8 +85,10 @@ fn round(number: usize, folder: &Path, module: &Path, image: &LocalImage, virtme
     let (cold, first, _) = ours(module, "off");
     let (_, warm, from_template) = ours(module, "on");
     assert!(from_template, "it booted");
-    let round = Round { cold: (cold, first), warm, by_hand: by_hand(folder, image), virtme: virtme.whole_run() };
-    let shown = [cold, first, warm, round.by_hand, round.virtme].map(|time| format!("{:.2}s", time.as_secs_f64()));
+    let round =
+        Round { cold: (cold, first), warm, by_hand: by_hand(folder, image), virtme: virtme.whole_run() };
+    let shown =
+        [cold, first, warm, round.by_hand, round.virtme].map(|time| format!("{:.2}s", time.as_secs_f64()));
     println!("{number:>5} {:>8} {:>10} {:>8} {:>9} {:>9}", shown[0], shown[1], shown[2], shown[3], shown[4]);
     round
 }
@@ -99,26 +107,10 @@ fn image() -> LocalImage {
     runtime.block_on(store.ensure(&request, &|progress| println!("{}", progress.line()))).unwrap()
 }
 
-/// A Go module with one test that does nothing.
-fn trivial_module(folder: &Path) -> PathBuf {
-    let module = folder.join("module");
-    fs::create_dir_all(module.join("trivial")).unwrap();
-    fs::write(module.join("go.mod"), "module example.org/trivial\n\ngo 1.19\n").unwrap();
-    fs::write(module.join("kmt.toml"), "[component.trivial]\nbuilder = \"go\"\n").unwrap();
-    fs::write(
-        module.join("trivial/trivial_test.go"),
-        "package trivial\n\nimport \"testing\"\n\nfunc TestNothing(t *testing.T) {}\n",
-    )
-    .unwrap();
-    module
-}
-
 /// A run of ours: how long it took, how long until its first test began, whether its machine started warm.
 fn ours(module: &Path, warm: &str) -> (Duration, Duration, bool) {
     let begun = Instant::now();
-    let output = Command::new(env!("CARGO_BIN_EXE_kmt-run"))
-        .arg("-C")
-        .arg(module)
+    let output = kmt_run(module)
         .args(["run", "--vms", "debian_12-local-distro", "--stack", "bench", "--fresh"])
         .env("KMT_WARM", warm)
         .output()
@@ -126,11 +118,7 @@ fn ours(module: &Path, warm: &str) -> (Duration, Duration, bool) {
     let taken = begun.elapsed();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // Neither side's time holds the end of its machine.
-    run(Command::new(env!("CARGO_BIN_EXE_kmt-run"))
-        .arg("-C")
-        .arg(module)
-        .args(["stack", "destroy", "--stack", "bench", "--yes"])
-        .stderr(Stdio::null()));
+    run(kmt_run(module).args(["stack", "destroy", "--stack", "bench", "--yes"]).stderr(Stdio::null()));
     let log = fs::read_to_string(Home::find().unwrap().runs().join("latest/events.jsonl")).unwrap();
     let events = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let first = events
@@ -219,8 +207,4 @@ fn answers(work: &Path, port: u16) -> bool {
         .status()
         .unwrap()
         .success()
-}
-
-fn run(command: &mut Command) {
-    assert!(command.status().unwrap().success(), "{command:?}");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kmt_run::image::LocalImage;
 
-use crate::run;
+use crate::machine::run;
 
 /// Places of distributions that have virtiofsd; none is in `PATH`.
 const DISTRIBUTED: [&str; 2] = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
@@ -28,7 +28,10 @@ impl Virtme {
         let kernel = root.join("boot").join(format!("vmlinuz-{}", image.kernel_release));
         fs::copy(&image.direct.as_ref().unwrap().kernel, &kernel).unwrap();
         let out = format!("rdump / {}", modules.display());
-        run(Command::new("debugfs").args(["-R", &out]).arg(image.modules.as_ref().unwrap()).stderr(Stdio::null()));
+        run(Command::new("debugfs")
+            .args(["-R", &out])
+            .arg(image.modules.as_ref().unwrap())
+            .stderr(Stdio::null()));
         let tools = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let mut path = vec![python(&tools.join("virtme-ng")), PathBuf::from("/usr/sbin")];
         path.extend(virtiofsd(&tools.join("virtiofsd")));

@@ -24,6 +24,7 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"ADDRESS +SIZE", "ADDRESS  SIZE"),
         (r"Port \d{3,}", "Port <port>"),
         (r"kmt-template-[0-9a-f]{16}", "kmt-template-<key>"),
+        (r"\b[0-9a-f]{16}\.making", "<key>.making"),
         (r"kmt-[0-9a-f]{8}\b", "kmt-<stack>"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),
         (r"/stacks/([\w.-]+)-[0-9a-f]{8}\b", "/stacks/$1-<hash>"),

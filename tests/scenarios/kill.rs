@@ -12,9 +12,17 @@ use crate::{check, expected};
 type Called = (&'static str, fn() -> Walk);
 
 /// Walks by name.
-pub(crate) const WALKS: [Called; 18] = [
+pub(crate) const WALKS: [Called; 19] = [
     ("a_run", || Walk { victim: RUN, at_least: 26, ..Walk::default() }),
     ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }),
+    ("a_run_with_a_template_made_beside", || Walk {
+        world: WARM,
+        victim: RUN,
+        next: [FRESH, GC],
+        at_least: 30,
+        beside: true,
+        ..Walk::default()
+    }),
     ("a_throw_away_run", || {
         let victim = &["run", "--vms", "debian_12-local-distro", "--throw-away"];
         Walk { victim, at_least: 30, ..Walk::default() }
@@ -126,7 +134,11 @@ const PUBLISHED: &str = concat!(
 );
 
 const RUN: &[&str] = &["run", "--vms", "debian_12-local-distro"];
+const FRESH: &[&str] = &["run", "--vms", "debian_12-local-distro", "--fresh"];
 const PACKAGE: &str = "[[package]]\nname = \"pkg/a\"\ntests = { TestA = \":\" }\n";
+/// A package that takes longer than a template.
+const WARM: &str = "warm = true\ndeadlines = { pulse = \"20ms\", warm = \"400ms\", template = \"200ms\" }\n\n\
+                    [[package]]\nname = \"pkg/long\"\ntests = { TestLong = \"sleep 0.6\" }\n\n";
 
 /// A command that is killed at each of its steps.
 pub(crate) struct Walk {
@@ -143,6 +155,8 @@ pub(crate) struct Walk {
     at_least: u32,
     /// Whether it takes all away: then nothing has to come back.
     ends_all: bool,
+    /// Whether it makes a template beside its work: steps come in any order, and one must be made later.
+    beside: bool,
 }
 
 impl Default for Walk {
@@ -156,6 +170,7 @@ impl Default for Walk {
             code: "0",
             at_least: 0,
             ends_all: false,
+            beside: false,
         }
     }
 }
@@ -179,7 +194,10 @@ impl Walk {
             if said.code != "killed" {
                 assert_eq!(said.code, self.code, "step {step}: {}", said.text);
                 let steps = scene.stage().steps().split_off(before);
-                let steps: Vec<String> = steps.into_iter().map(|(_, step)| step).collect();
+                let mut steps: Vec<String> = steps.into_iter().map(|(_, step)| step).collect();
+                if self.beside {
+                    steps.sort();
+                }
                 assert_eq!(steps.len(), (step - 1) as usize, "it was not killed at each step: {steps:#?}");
                 expected::steps(&scene::folder().join("steps").join(name), &steps);
                 scene.strike();
@@ -197,6 +215,9 @@ impl Walk {
             }
             if self.configures() && !self.ends_all {
                 self.converges(&scene, step, next == LAUNCH);
+            }
+            if self.beside {
+                warms(&scene, step);
             }
             scene.strike();
         }
@@ -233,6 +254,18 @@ impl Walk {
             changes.iter().filter(|call| !call.starts_with("connect") && !call.starts_with("run")).collect();
         assert!(changes.is_empty(), "twice is not once: {changes:?}");
     }
+}
+
+/// Whatever was killed, a template is made, and a machine starts from it.
+fn warms(scene: &Scene, step: u32) {
+    let mut texts = Vec::new();
+    while !texts.last().is_some_and(|text: &String| text.contains(" WARM ")) {
+        assert!(texts.len() < 6, "no template after step {step}:\n{}", texts.join("\n"));
+        let said = scene.call(FRESH, &[]);
+        assert_eq!(said.code, "0", "after step {step}: {}", said.text);
+        texts.push(said.text);
+    }
+    check::order(scene);
 }
 
 /// Two commands at once on one stack: each has a machine of its own.

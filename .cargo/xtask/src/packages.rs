@@ -97,6 +97,7 @@ pub(crate) const TABLE: &[Package] = &[
     package(Need::Test, "python3-junitparser", "scenarios and live tests read their JUnit with it too"),
     package(Need::Test, "python3-venv", "linters of GitLab's YAML come from PyPI into one"),
     tool(Need::Test, "openssl", "openssl", "a test makes a certificate authority of its own"),
+    tool(Need::Test, "rsync", "rsync", "a peer of a benchmark"),
     package(Need::Test, "libcap-ng-dev", "virtiofsd, which a peer of a benchmark needs, links to it"),
     package(Need::Test, "libseccomp-dev", "as to this"),
     tool(Need::Test, "clang", "clang", "compiles eBPF objects of a test's tree"),

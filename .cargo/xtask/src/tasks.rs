@@ -11,9 +11,19 @@ use crate::setup;
 
 /// Benchmarks: bench target, its package, and what it measures.
 const BENCHES: &[(&str, &str, &str)] = &[
-    ("boot", "kmt-run", "cold start of one cell against booting the same image by hand"),
+    (
+        "boot",
+        "kmt-run",
+        "cold and warm start of one cell against virtme-ng, and against booting the same image by hand",
+    ),
+    (
+        "balance",
+        "kmt-run",
+        "the fixture's suite on two machines against the best time; a run with nothing to do",
+    ),
     ("build", "kmt-run", "60 packages against `go test -c` one by one, and against `go vet` with `go test`"),
     ("ship", "kmt-run", "100,000 small files, and the same again: not a byte, in less than two seconds"),
+    ("scp", "kmt-run", "shipping a changed binary of 30 MB to a real guest, against `scp` and `rsync`"),
     (
         "explain",
         "kmt-run",

@@ -41,6 +41,13 @@ enum Came {
     Unfit(String),
 }
 
+/// By whom a guest was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Now,
+    Earlier,
+}
+
 impl Supply<'_> {
     /// Does `work`, and beside it makes the templates that are wished for. What is not made by then is left to itself;
     /// where nothing is to stay, or the run was cancelled, it is taken away.
@@ -92,8 +99,8 @@ impl Supply<'_> {
     async fn make_template(&self, key: &Key, wish: &Wish) -> Result<()> {
         let Some(_lock) = self.templates.lock(key)? else { return Ok(()) };
         let begun = Instant::now();
-        self.bring_up(key, wish).await?;
-        match self.comes_along(key).await? {
+        let guest = self.bring_up(key, wish).await?;
+        match self.comes_along(key, guest).await? {
             Came::Waits => self.finish(key, wish, begun).await,
             Came::GaveWay => {
                 self.abandon(key).await;
@@ -108,15 +115,16 @@ impl Supply<'_> {
     }
 
     /// Has the guest run that becomes the template; its lock is held.
-    async fn bring_up(&self, key: &Key, wish: &Wish) -> Result<()> {
+    async fn bring_up(&self, key: &Key, wish: &Wish) -> Result<Begun> {
         let hypervisor = self.seats.here.hypervisor.as_ref();
         if hypervisor.state(&domain_of(key.as_str())).await? == Some(DomainState::Running) {
-            return Ok(());
+            return Ok(Begun::Earlier);
         }
         self.abandon(key).await;
         let spec = self.prepare(key, wish).await?;
         hypervisor.define(&spec).await?;
-        Ok(hypervisor.start(&spec.name).await?)
+        hypervisor.start(&spec.name).await?;
+        Ok(Begun::Now)
     }
 
     /// The files and the description of the domain that becomes a template.
@@ -160,7 +168,7 @@ impl Supply<'_> {
     }
 
     /// Waits until the guest waits.
-    async fn comes_along(&self, key: &Key) -> Result<Came> {
+    async fn comes_along(&self, key: &Key, guest: Begun) -> Result<Came> {
         let begun = Instant::now();
         let console = self.templates.unfinished(key).join("console.log");
         let limit = self.world.deadlines.template;
@@ -180,6 +188,10 @@ impl Supply<'_> {
             let state = self.seats.here.hypervisor.state(&domain_of(key.as_str())).await?;
             if state != Some(DomainState::Running) {
                 return Ok(Came::Unfit("its guest ended while it booted".to_owned()));
+            }
+            if begun.elapsed() > limit && guest == Begun::Earlier {
+                // What befell it nobody saw: it is begun anew.
+                return Ok(Came::GaveWay);
             }
             if begun.elapsed() > limit {
                 let message = format!("its guest does not wait within {} s", limit.as_secs());

@@ -46,7 +46,16 @@ impl Parts<'_> {
         }
         let connection = self.answers(record).await?;
         self.reached(&record.id, BootPhase::Sshd);
-        let (guest, event) = self.ready(record, connection, begun).await?;
+        // What one machine of a template says of itself, all would: the first is asked.
+        let known = template.facts();
+        let facts = match &known {
+            Some(facts) => facts.clone(),
+            None => self.facts(connection.as_ref()).await?,
+        };
+        let (guest, event) = self.is_ready(record, connection, begun, &facts)?;
+        if known.is_none() {
+            template.learn(&facts);
+        }
         self.reached(&record.id, BootPhase::Ready);
         let (machine, template) = (record.id.clone(), template.name.clone());
         self.sink.emit(Event::MachineWarm { machine, template });

@@ -19,6 +19,8 @@ const VERSION: u32 = 1;
 const SPARED: Duration = Duration::from_secs(24 * 3600);
 /// What is written down of a template.
 const WRITTEN: &str = "template.json";
+/// What its machines say of themselves.
+const FACTS: &str = "facts";
 
 /// What a machine on this host would be a copy of.
 pub fn key(record: &MachineRecord, host: &HostFacts) -> Key {
@@ -67,6 +69,16 @@ impl Template {
     /// The disk as its guest left it, an overlay over the image.
     pub fn root(&self) -> PathBuf {
         self.folder.join("root.qcow2")
+    }
+
+    /// What a machine that went on from it said of itself.
+    pub(super) fn facts(&self) -> Option<String> {
+        fs::read_to_string(self.folder.join(FACTS)).ok()
+    }
+
+    /// Keeps what a machine that went on from it says of itself. Where that fails the next one is asked too.
+    pub(super) fn learn(&self, facts: &str) {
+        let _ = crate::stack::write_atomically(&self.folder.join(FACTS), facts.as_bytes());
     }
 
     /// What its guest said until then.

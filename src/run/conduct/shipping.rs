@@ -4,7 +4,7 @@ use kmt_reporters::event::{Event, EventSink as _};
 use tokio::time::Instant;
 
 use super::{Conductor, millis};
-use crate::artifact::{self, ArtifactSet, Coding, ShipReport, Store, Through};
+use crate::artifact::{self, ArtifactSet, Coding, Link, ShipReport, Store, Through};
 use crate::external;
 use crate::external::remote::Login;
 use crate::machine::supply::Held;
@@ -22,6 +22,7 @@ impl Conductor<'_> {
         let machine = held.record.id.clone();
         let connection = held.guest.connection.as_ref();
         let mut store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
+        store.link = Link::to(held.record.host.as_deref());
         store.untouched =
             held.guest.untouched.then_some(if held.guest.gzip { Coding::Gzip } else { Coding::Plain });
         let report = match self.ship_through(held, artifacts, &store).await {

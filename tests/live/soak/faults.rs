@@ -55,7 +55,7 @@ impl Story {
     fn guest(&self, line: &str) {
         let fixture = fixture();
         let args = ["-C", &fixture, "stack", "exec", "--", "sh", "-c", line];
-        self.home.call(args).inside(&self.inside).limit(60).end();
+        self.home.call(args).inside(&self.inside).limit(120).end();
     }
 }
 
@@ -98,8 +98,14 @@ fn programs(story: &Story) {
 fn output(story: &Story) {
     step("a hundred megabytes, a line of ten, and bytes that are no text");
     let told = story.fault("ten-megabytes,hundred-megabytes,utf8", None, &[]);
-    let output = told.output(&told.test(&debian(), PACKAGE, "TestMegabyte")["output"]);
-    assert!(output.len() > 110 << 20, "{} bytes", output.len());
+    let whole = told.output(&told.kind("shard-finished")[0]["output"]);
+    assert!(whole.len() > 110 << 20, "{} bytes", whole.len());
+    let of_test = told.output(&told.test(&debian(), PACKAGE, "TestMegabyte")["output"]);
+    assert!(of_test.len() < 4 << 20 && text(&of_test).contains("bytes left out here; the whole is in"));
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 /// What a run gets over.
@@ -150,7 +156,10 @@ fn is_lost(story: &Story) {
 /// What cannot be shipped.
 fn guest_is_full(story: &Story) {
     step("the guest's disk is full");
-    story.guest("dd if=/dev/zero of=/var/full bs=1M 2>/dev/null; sync");
+    // What is left for root alone is written.
+    story.guest(
+        "fallocate -l $(df --output=avail -B1 /var | tail -1) /var/full; dd if=/dev/zero of=/var/more bs=1M 2>/dev/null; sync",
+    );
     let told = story.run("", "./pkg/ebpf", 102, None);
     assert!(told.all_results(&debian()).values().all(|result| result == "not-run"));
     step("the next run works");
