@@ -82,6 +82,7 @@ impl Guest {
         self.says(&format!("mkdir -p {PEER}"));
         let to = format!("{}:{PEER}/", self.alias);
         run(self.command("scp").arg("-q").args(files).arg(&program).arg(&to));
+        self.says(&format!("chmod 755 {PEER}/*"));
     }
 
     /// Our own connection, as a lane has one.
