@@ -26,7 +26,8 @@ pub use archive::folder_of;
 pub use build::{build, cached};
 pub use last::last;
 pub use log::Log;
-pub use ship::{Coding, Link, ShipReport, Store, ship};
+pub use ship::SYSTEM as GUEST;
+pub use ship::{Coding, Link, ShipReport, Store, Through, Uploaded, ship, ship_through};
 
 use crate::external;
 use crate::run::formats::Speech;

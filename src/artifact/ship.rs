@@ -5,14 +5,18 @@
 //! takes one tar stream (compressed where the guest can undo that: an emulated guest decrypts slower than it
 //! unpacks), verifies it and swaps the link. A stream that breaks, or a disk that is full, leaves the former
 //! tree as it was.
+//!
+//! Guests on a host elsewhere get the stream from there, where it is brought once (`through`).
 
 mod sparse;
+mod through;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Seek as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
@@ -24,9 +28,12 @@ use crate::external::process::Output;
 use crate::external::transport::Connection;
 use crate::external::{Class, Error, Result};
 
+pub use through::{Through, ship_through};
+
 const ASK: &str = include_str!("ship/ask.sh");
 const TAKE: &str = include_str!("ship/take.sh");
-const SYSTEM: &str = "the guest";
+/// The system in errors of the guest itself.
+pub const SYSTEM: &str = "the guest";
 /// Modification time of blobs; the stamp is one second younger.
 const BLOB_TIME: u64 = 1;
 
@@ -82,10 +89,33 @@ pub struct ShipReport {
     pub bytes: u64,
     /// Blobs in it.
     pub files: u32,
+    /// What went to the guest's host for it, where it came by that one.
+    pub uploaded: Option<Uploaded>,
+}
+
+/// What went over the link to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Uploaded {
+    /// Bytes; 0 where the host had it.
+    pub bytes: u64,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Makes the guest's layout root hold exactly `set`.
 pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store) -> Result<ShipReport> {
+    match parcel(set, connection, store).await? {
+        Some((parcel, name)) => send_tree(parcel, connection, store, &name).await,
+        None => Ok(ShipReport::default()),
+    }
+}
+
+/// What the guest lacks, and the name of its tree to be; nothing where it has that.
+async fn parcel(
+    set: &ArtifactSet,
+    connection: &dyn Connection,
+    store: &Store,
+) -> Result<Option<(Parcel, String)>> {
     let tree = tree_digest(set);
     let blobs: BTreeMap<String, &ShipFile> = set.files.iter().map(|file| (blob_name(file), file)).collect();
     let (send, coding) = match store.untouched {
@@ -95,12 +125,12 @@ pub async fn ship(set: &ArtifactSet, connection: &dyn Connection, store: &Store)
                 let needed = blobs.iter().filter(|(name, _)| needed.contains(name.as_str()));
                 (needed.map(|(_, file)| (*file).clone()).collect(), coding)
             }
-            None => return Ok(ShipReport::default()),
+            None => return Ok(None),
         },
     };
     let coding = if store.link == Link::Near { Coding::Plain } else { coding };
     let name = format!("{tree}-{}", uuid::Uuid::new_v4().simple());
-    send_tree(Parcel { set: set.clone(), send, coding }, connection, store, &name).await
+    Ok(Some((Parcel { set: set.clone(), send, coding }, name)))
 }
 
 /// What the guest says that it lacks, and how it takes it; `None` where it has the tree.
@@ -146,11 +176,7 @@ async fn send_tree(
     store: &Store,
     name: &str,
 ) -> Result<ShipReport> {
-    let files = u32::try_from(parcel.send.len()).unwrap_or(u32::MAX);
-    let unpack = match parcel.coding {
-        Coding::Plain => "cat",
-        Coding::Gzip => "gzip -d",
-    };
+    let (files, unpack) = (parcel.files(), parcel.coding.unpack());
     let (mut writer, reader) = tokio::io::duplex(256 * 1024);
     let packing = tokio::task::spawn_blocking(move || (parcel.write(SyncIoBridge::new(&mut writer)), writer));
     let packing = async move {
@@ -163,7 +189,7 @@ async fn send_tree(
     let mut counted = tokio_util::io::InspectReader::new(reader, move |bytes: &[u8]| {
         count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     });
-    let argv = ["sh", "-c", TAKE, "kmt-take", &store.blobs, &store.trees, &store.root, name, unpack];
+    let argv = take(store, name, unpack);
     let feeding = async {
         let output = connection.feed(&argv, &mut counted).await;
         // The packer stops when nobody reads.
@@ -176,11 +202,21 @@ async fn send_tree(
     {
         return Err(Error::io("this machine", "pack", &store.root, &error));
     }
-    let output = output?;
-    if !output.ok() || output.text().trim_end() != "published" {
-        return Err(refusal("take the files", store, &output));
+    published(&output?, store)?;
+    Ok(ShipReport { bytes: sent.load(Ordering::Relaxed), files, uploaded: None })
+}
+
+/// The command that takes a stream.
+fn take<'a>(store: &'a Store, tree: &'a str, unpack: &'a str) -> [&'a str; 9] {
+    ["sh", "-c", TAKE, "kmt-take", &store.blobs, &store.trees, &store.root, tree, unpack]
+}
+
+/// Whether the tree is in place.
+fn published(output: &Output, store: &Store) -> Result<()> {
+    match output.ok() && output.text().trim_end() == "published" {
+        true => Ok(()),
+        false => Err(refusal("take the files", store, output)),
     }
-    Ok(ShipReport { bytes: sent.load(Ordering::Relaxed), files })
 }
 
 /// The blobs that the guest lacks, and what it can unpack; `None` where it has the tree. An error is the line
@@ -247,7 +283,30 @@ fn header(kind: tar::EntryType, size: u64, mode: u32, time: u64) -> tar::Header 
     header
 }
 
+impl Coding {
+    /// What undoes it.
+    fn unpack(self) -> &'static str {
+        match self {
+            Coding::Plain => "cat",
+            Coding::Gzip => "gzip -d",
+        }
+    }
+}
+
 impl Parcel {
+    /// How many blobs it carries.
+    fn files(&self) -> u32 {
+        u32::try_from(self.send.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The same for the same bytes.
+    fn name(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("1 {} {:?}\n", tree_digest(&self.set), self.coding));
+        self.send.iter().for_each(|file| hash.update(format!("{}\n", blob_name(file))));
+        hex::encode(hash.finalize())
+    }
+
     fn write(&self, out: impl Write) -> io::Result<()> {
         let out = io::BufWriter::with_capacity(128 * 1024, out);
         match self.coding {

@@ -1,6 +1,5 @@
 //! Taking rented hosts away, whatever became of whoever rented them. Every step can be repeated.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -81,20 +80,12 @@ pub async fn give_back(
     Ok(found.iter().map(|instance| ended(instance, price, Utc::now())).collect())
 }
 
-/// Strikes out a rental, the hosts it was and the machines that were on them: they went with their host.
+/// Strikes out a rental, the hosts it was and the machines that were on them: they went with their host. What is here of
+/// them goes first, so that whoever is killed meanwhile leaves nothing that is not written down.
 fn forget(stack: &Stack, name: &str, ids: &[String]) -> Result<()> {
-    let lost = stack.change(|record| {
-        record.rentals.remove(name);
-        record.hosts.retain(|_, host| !is_one_of(host, ids));
-        let on = |machine: &MachineRecord| machine.host.as_ref().is_some_and(|host| ids.contains(host));
-        let (lost, kept) =
-            std::mem::take(&mut record.machines).into_iter().partition(|(_, machine)| on(machine));
-        record.machines = kept;
-        let lost: BTreeMap<String, MachineRecord> = lost;
-        lost
-    })?;
-    for machine in lost.keys() {
-        for folder in [stack.machine_folder(machine), stack.machine_sockets(machine)] {
+    let on = |machine: &MachineRecord| machine.host.as_ref().is_some_and(|host| ids.contains(host));
+    for machine in stack.record()?.machines.values().filter(|machine| on(machine)) {
+        for folder in [stack.machine_folder(&machine.id), stack.machine_sockets(&machine.id)] {
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Failure::file("remove", &folder, &error));
@@ -103,7 +94,11 @@ fn forget(stack: &Stack, name: &str, ids: &[String]) -> Result<()> {
             }
         }
     }
-    Ok(())
+    stack.change(|record| {
+        record.rentals.remove(name);
+        record.hosts.retain(|_, host| !is_one_of(host, ids));
+        record.machines.retain(|_, machine| !on(machine));
+    })
 }
 
 fn is_one_of(host: &RemoteHost, ids: &[String]) -> bool {
@@ -150,20 +145,34 @@ async fn alive(
 
 /// Ends all hosts of a stack.
 ///
+/// # Returns
+/// What was ended, and what could not be.
+///
 /// # Errors
-/// Another process uses one, or the cloud refused.
-pub async fn give_back_all(stack: &Stack, cloud: &dyn Cloud, pace: Pace) -> Result<Vec<Ended>> {
-    let mut all = Vec::new();
-    for name in stack.record()?.rentals.keys() {
-        let Some(lease) = stack.lease_rental(name)? else {
+/// Another process uses one; then none is ended.
+pub async fn give_back_all(
+    stack: &Stack,
+    cloud: &dyn Cloud,
+    pace: Pace,
+) -> Result<(Vec<Ended>, Vec<Failure>)> {
+    let mut leases = Vec::new();
+    for name in stack.record()?.rentals.into_keys() {
+        let Some(lease) = stack.lease_rental(&name)? else {
             let failure =
                 format!("the rented host `{name}` of stack `{}` is in use by another kmt-run", stack.name);
             return Err(Failure::new(Kind::Infrastructure, failure)
                 .hint("wait for it, or end it; then repeat this command"));
         };
-        all.extend(give_back(stack, name, cloud, pace, lease).await?);
+        leases.push((name, lease));
     }
-    Ok(all)
+    let (mut gone, mut failures) = (Vec::new(), Vec::new());
+    for (name, lease) in leases {
+        match give_back(stack, &name, cloud, pace, lease).await {
+            Ok(ended) => gone.extend(ended),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Ok((gone, failures))
 }
 
 /// Ends, in every stack, what processes that are gone rented for a run.
@@ -176,9 +185,10 @@ pub async fn give_back_all(stack: &Stack, cloud: &dyn Cloud, pace: Pace) -> Resu
 pub async fn sweep(home: &Home, cloud: &dyn Cloud, pace: Pace) -> Result<(Vec<Ended>, Vec<Failure>)> {
     let (mut gone, mut failures) = (Vec::new(), Vec::new());
     for stack in Stack::all(home)? {
-        for (name, rental) in stack.record()?.rentals {
-            // One that is configured stays, unless its making was cut off.
-            if rental.owner == Owner::Configured && rental.instance.is_some() {
+        let record = stack.record()?;
+        for (name, rental) in record.rentals {
+            // One that is configured stays, unless its making was cut off or its stack is to go.
+            if rental.owner == Owner::Configured && rental.instance.is_some() && !record.destroyed {
                 continue;
             }
             let Some(lease) = stack.lease_rental(&name)? else { continue };
@@ -219,6 +229,8 @@ pub fn fate(instance: &Instance, known: &dyn Fn(Uuid, &str) -> Option<bool>, now
 /// What `stack gc` found in all regions.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// Hosts that stacks had and that ended by themselves, or by somebody else's hand: struck out.
+    pub over: Vec<String>,
     /// What was ended, and why.
     pub ended: Vec<(Ended, Fate)>,
     /// What was left alone, and until when it lives.
@@ -259,7 +271,28 @@ pub async fn gc(home: &Home, from: &str, cloud: &dyn Cloud, pace: Pace) -> Resul
             }
         }
     }
+    strike_out(&stacks, cloud, pace, &mut found).await?;
     Ok(found)
+}
+
+/// Strikes out the rentals of stacks whose hosts are over, with the machines that were on them. What somebody uses is
+/// left, and so is all of regions that were not looked at.
+async fn strike_out(stacks: &[Stack], cloud: &dyn Cloud, pace: Pace, found: &mut Found) -> Result<()> {
+    for stack in stacks {
+        for (name, rental) in stack.record()?.rentals {
+            let lives = |id: &str| found.left.iter().any(|(instance, _)| instance.id == id);
+            let unseen = found.unseen.iter().any(|(region, _)| *region == rental.region);
+            let Some(rented) = rental.instance.filter(|rented| !unseen && !lives(&rented.id)) else {
+                continue;
+            };
+            let Some(lease) = stack.lease_rental(&name)? else { continue };
+            match give_back(stack, &name, cloud, pace, lease).await {
+                Ok(_) => found.over.push(rented.id),
+                Err(failure) => found.unseen.push((rental.region, failure)),
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

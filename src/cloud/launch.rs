@@ -69,7 +69,10 @@ impl Ask<'_> {
     pub async fn rehearse(&self, kinds: &[Kind]) -> Result<()> {
         let Some(kind) = kinds.first() else { return Ok(()) };
         let subnet = self.ec2.subnets.first().map(String::as_str);
-        let order = self.order(Uuid::nil(), kind, subnet, BTreeMap::new());
+        // With tags as they will be: an order without is refused, and whether it is allowed may depend on them.
+        let (asker, host) = (Asker::default(), name(kind.arch));
+        let whom = tags::For { stack: Uuid::nil(), stack_name: "rehearsal", host: &host, asker: &asker };
+        let order = self.order(Uuid::nil(), kind, subnet, tags::of(&whom, self.ec2, Utc::now()));
         let rehearsed = self.again(|| self.cloud.rehearse(&order)).await;
         match rehearsed {
             // That one type is not to be had somewhere is for the attempts to find out.
@@ -308,7 +311,7 @@ impl Desk<'_> {
             if let (Some(address), Some(host_key)) = (self.address(&now), said.host_key) {
                 let host = self.host(&instance.id, arch, address, host_key);
                 match hosts.check(&host).await {
-                    Ok(()) => return Ok(host),
+                    Ok(_) => return Ok(host),
                     Err(failure) => trouble = Some(failure),
                 }
                 hosts.close(&host).await;
@@ -338,7 +341,7 @@ impl Desk<'_> {
     async fn worth_waiting_for(&self, id: &str, until: Instant, trouble: Option<&Failure>) -> Result<()> {
         let health = self.ask.again(|| self.ask.cloud.health(&self.ask.region, id)).await;
         let health = health.map_err(|error| told(&error, &self.ask.region))?;
-        let waited = format!("{} minutes", self.ask.pace.boot.as_secs().div_ceil(60));
+        let waited = kmt_reporters::plural(self.ask.pace.boot.as_secs().div_ceil(60), "minute");
         let failure = match health {
             Health::Impaired => return Err(lost(id, "does not pass EC2's checks")),
             _ if Instant::now() < until => return Ok(()),

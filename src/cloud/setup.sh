@@ -48,6 +48,7 @@ tell_key() {
 login() {
     id "$user" >/dev/null 2>&1 || {
         useradd -m -s /bin/bash "$user" || return 1
+        install -d -m 0750 /etc/sudoers.d
         printf '%s ALL=(ALL) NOPASSWD:ALL\n' "$user" >/etc/sudoers.d/90-kmt-run && chmod 0440 /etc/sudoers.d/90-kmt-run
     }
     home=$(getent passwd "$user" | cut -d: -f6)

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use futures_util::future::join_all;
 use kmt_reporters::text::escape;
 use serde_json::{Value, json};
 
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
 use crate::doctor::look::{Doors, look, mend};
-use crate::doctor::{Facts, Grade, Verdict, checks};
+use crate::doctor::{Facts, Grade, OwnHost, Verdict, checks};
 use crate::error::Result;
+use crate::external::remote::RemoteHost;
 use crate::image::{Hashing, ImageStore};
 use crate::settings::Settings;
 use crate::world::World;
@@ -26,7 +28,9 @@ const ROUNDS: usize = 3;
 pub(super) async fn doctor(args: &cli::Doctor, settings: &Settings, open: Open<'_>) -> Result<u8> {
     let world = open(settings);
     let (store, sockets) = (store(settings, &world), world.host.sockets());
-    let doors = doors(&world, &store, &sockets, super::rent::rentable(settings, &world).await);
+    let (own_hosts, rentable) =
+        tokio::join!(own_hosts(settings, &world), super::rent::rentable(settings, &world));
+    let doors = Doors { own_hosts, rentable, ..doors(&world, &store, &sockets) };
     let hashing = if args.hash { Hashing::All } else { Hashing::Changed };
     let what = if args.hash { "; its images are hashed" } else { "" };
     say(&format!("{:>12} this machine{what}", "Examining"));
@@ -50,20 +54,30 @@ pub(super) async fn doctor(args: &cli::Doctor, settings: &Settings, open: Open<'
 /// The stacks of this home cannot be listed.
 pub(super) async fn facts(settings: &Settings, world: &World) -> Result<Facts> {
     let (store, sockets) = (store(settings, world), world.host.sockets());
-    look(settings, &doors(world, &store, &sockets, None), Hashing::Changed).await
+    look(settings, &doors(world, &store, &sockets), Hashing::Changed).await
 }
 
 fn store(settings: &Settings, world: &World) -> ImageStore {
     ImageStore::new(settings.home.images(), settings.home.cache(), world.debian.clone(), world.store.clone())
 }
 
-fn doors<'a>(
-    world: &'a World,
-    images: &'a ImageStore,
-    sockets: &'a Path,
-    rentable: Option<Result<String>>,
-) -> Doors<'a> {
-    Doors { host: world.host.as_ref(), hosts: &world.hosts, images, sockets, rentable }
+/// Those of this machine alone.
+fn doors<'a>(world: &'a World, images: &'a ImageStore, sockets: &'a Path) -> Doors<'a> {
+    let host = world.host.as_ref();
+    Doors { host, hosts: &world.hosts, images, sockets, own_hosts: Vec::new(), rentable: None }
+}
+
+/// The user's own hosts, all asked at once: one that does not answer takes its time.
+async fn own_hosts(settings: &Settings, world: &World) -> Vec<OwnHost> {
+    let look = async |host: &RemoteHost| {
+        let seen = async {
+            let checked = world.hosts.check(host).await?;
+            Ok((world.hosts.of(host)?.facts().await?, checked.free_mib))
+        };
+        let seen = seen.await;
+        OwnHost { name: host.name.clone(), place: host.place(), folder: host.folder.clone(), seen }
+    };
+    join_all(settings.hosts.value.iter().map(look)).await
 }
 
 /// Whether anything was mended.

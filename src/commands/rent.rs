@@ -95,12 +95,15 @@ pub(super) async fn sweep(settings: &Settings, world: &World) -> Result<()> {
 
 /// Ends all hosts of a stack that is to go.
 ///
+/// # Returns
+/// Why some could not be.
+///
 /// # Errors
-/// One is in use, or the cloud refused.
-pub(super) async fn give_back_all(stack: &Stack, world: &World) -> Result<()> {
-    let ended = gone::give_back_all(stack, world.cloud.as_ref(), world.pace).await?;
+/// One is in use.
+pub(super) async fn give_back_all(stack: &Stack, world: &World) -> Result<Vec<Failure>> {
+    let (ended, failures) = gone::give_back_all(stack, world.cloud.as_ref(), world.pace).await?;
     tell(&ended, "");
-    Ok(())
+    Ok(failures)
 }
 
 /// Looks in all regions for hosts that nobody has, or whose time is over. Nobody is asked where nothing was ever rented.
@@ -110,11 +113,14 @@ pub(super) async fn give_back_all(stack: &Stack, world: &World) -> Result<()> {
 pub(super) async fn gc(settings: &Settings, world: &World) -> Result<()> {
     let Some(ec2) = &settings.config.ec2 else { return Ok(()) };
     let from = region(ec2, world.cloud.as_ref()).await?;
-    let Found { ended, left, unseen } =
+    let Found { over, ended, left, unseen } =
         gone::gc(&settings.home, &from, world.cloud.as_ref(), world.pace).await?;
     for (one, fate) in &ended {
         let why = if *fate == Fate::Expired { ", whose time was over" } else { ", which no stack has" };
         tell(std::slice::from_ref(one), why);
+    }
+    for host in &over {
+        say(&format!("{:>12} host {host}: it has ended, and what was on it is struck out", "Over"));
     }
     let now = chrono::Utc::now();
     for (one, fate) in &left {

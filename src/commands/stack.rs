@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::{Open, print, print_json, say};
 use crate::cli::{self, Format};
-use crate::error::{Failure, Result, nearest};
+use crate::error::{Failure, Kind, Result, nearest};
 use crate::external::hypervisor::{DomainState, Hypervisor};
 use crate::external::remote::RemoteHost;
 use crate::machine::warm;
 use crate::settings::{Settings, Wishes};
-use crate::stack::{self, Stack};
+use crate::stack::{self, Destroyed, Stack};
 use crate::world::World;
 
 /// Does what was typed.
@@ -57,7 +57,8 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
     let mut text = String::new();
     for stack in Stack::all(&settings.home)? {
         let record = stack.record()?;
-        text.push_str(&format!("{} ({})\n", stack.name, record.repository.display()));
+        let left = if record.destroyed { ": destroyed, but for" } else { "" };
+        text.push_str(&format!("{} ({}){left}\n", stack.name, record.repository.display()));
         let mut machines = Vec::new();
         for machine in record.machines.values() {
             let hypervisor = world.hosts.of_machine(&record, machine)?;
@@ -86,7 +87,7 @@ async fn list(settings: &Settings, world: &World, format: Format) -> Result<u8> 
         }
         stacks.push(json!({
             "name": stack.name, "uuid": stack.uuid, "repository": record.repository,
-            "folder": stack.folder, "machines": machines,
+            "folder": stack.folder, "machines": machines, "destroyed": record.destroyed,
         }));
     }
     if format == Format::Json {
@@ -111,17 +112,21 @@ async fn destroy(
         say("nothing was removed");
         return Ok(0);
     }
+    let mut failures = Vec::new();
     for stack in stacks {
-        destroy_one(world, &stack, target).await?;
+        failures.extend(destroy_one(world, &stack, target).await.err());
     }
     if all {
         // Guests that were to become templates are machines too.
         warm::sweep(&settings.home, None, world.hosts.here().as_ref()).await?;
     }
-    Ok(0)
+    let last = failures.pop();
+    failures.iter().for_each(|failure| say(&format!("{:>12} {}", "WARNING", failure.one_line())));
+    last.map_or(Ok(0), Err)
 }
 
-/// Destroys a stack, with the hosts that were rented for it, and says so.
+/// Destroys a stack, with the hosts that were rented for it, and says so. What is on a host that does not answer is left
+/// for later, and all else goes.
 ///
 /// # Errors
 /// Somebody else changes it, or something of it does not go.
@@ -129,12 +134,43 @@ pub(super) async fn destroy_one(world: &World, stack: &Stack, target: &cli::Targ
     let _hold = super::lifecycle::hold(stack, target).await?;
     let count = stack.record()?.machines.len();
     // Machines on a rented host go with it.
-    super::rent::give_back_all(stack, world).await?;
+    let mut failures = super::rent::give_back_all(stack, world).await?;
     let gone_with_hosts = count - stack.record()?.machines.len();
-    let machines = gone_with_hosts + stack::destroy(stack, &world.hosts).await?;
-    let machines = kmt_reporters::plural(machines as u64, "machine");
-    say(&format!("{:>12} stack `{}`: {machines}", "Destroyed", stack.name));
-    Ok(())
+    let done = stack::destroy(stack, &world.hosts).await?;
+    let machines = gone_with_hosts + done.machines;
+    let whole = done.left.is_empty() && failures.is_empty();
+    if whole || machines > 0 {
+        let but = if whole { "" } else { ", and not all of it" };
+        let machines = kmt_reporters::plural(machines as u64, "machine");
+        say(&format!("{:>12} stack `{}`: {machines}{but}", "Destroyed", stack.name));
+    }
+    failures.extend(left(stack, &done));
+    let last = failures.pop();
+    failures.iter().for_each(|failure| say(&format!("{:>12} {}", "WARNING", failure.one_line())));
+    last.map_or(Ok(()), Err)
+}
+
+/// What is left where, and how that goes too.
+fn left(stack: &Stack, done: &Destroyed) -> Option<Failure> {
+    let count: usize = done.left.values().map(|left| left.machines.len()).sum();
+    let hosts: Vec<String> = done.left.keys().map(|host| format!("`{host}`")).collect();
+    let message = format!(
+        "{} of stack `{}` left on {}",
+        kmt_reporters::plural(count as u64, "machine"),
+        stack.name,
+        hosts.join(", ")
+    );
+    let mut failure = Failure::new(Kind::Infrastructure, message);
+    for (host, left) in &done.left {
+        let why = Failure { hints: Vec::new(), ..left.why.clone() }.one_line();
+        failure = failure.caused_by(format!("{} on `{host}`: {why}", left.machines.join(", ")));
+        failure.hints.extend(left.why.hints.clone());
+    }
+    failure.hints.dedup();
+    let failure = failure
+        .hint("all else is gone; `kmt-run stack gc` takes the rest away once the host answers")
+        .hint(format!("a host that never comes again: rm -r {}", stack.folder.display()));
+    (!done.left.is_empty()).then_some(failure)
 }
 
 /// The stack of that name: of this repository, or the only one there is of that name.
@@ -177,6 +213,8 @@ fn confirmed(stacks: &[Stack], yes: bool) -> Result<bool> {
 
 /// Removes domains that carry our mark and belong to no stack of this home, here and on every host that is known.
 async fn gc(settings: &Settings, world: &World) -> Result<u8> {
+    // What was on hosts that are over goes with them: nobody has to ask those.
+    super::rent::gc(settings, world).await?;
     let stacks = Stack::all(&settings.home)?;
     let mut removed = gc_on(settings, &stacks, world.hosts.here().as_ref()).await?;
     let mut others: BTreeMap<String, RemoteHost> = BTreeMap::new();
@@ -197,7 +235,13 @@ async fn gc(settings: &Settings, world: &World) -> Result<u8> {
         say(&format!("{:>12} template {template}: nothing starts from it any more", "Removed"));
     }
     say(&format!("{:>12} {removed} domain{}", "Removed", if removed == 1 { "" } else { "s" }));
-    super::rent::gc(settings, world).await?;
+    for stack in stacks {
+        if stack.record()?.destroyed
+            && let Err(failure) = destroy_one(world, &stack, &cli::Target::default()).await
+        {
+            say(&format!("{:>12} {}", "Skipped", failure.one_line()));
+        }
+    }
     Ok(0)
 }
 

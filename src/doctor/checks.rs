@@ -1,5 +1,7 @@
 //! The checks: pure functions from facts to verdicts.
 
+mod hosts;
+
 use super::leftover::Leftover;
 use super::{Facts, Grade, Remedy, Verdict};
 use crate::error::Failure;
@@ -50,7 +52,9 @@ pub fn examine(facts: &Facts) -> Vec<Verdict> {
     ];
     verdicts.extend(images(facts));
     verdicts.extend(keys(facts));
-    verdicts.extend([ssh_key(facts), go(facts), cloud(facts), gitlab(facts)]);
+    verdicts.extend([ssh_key(facts), go(facts)]);
+    verdicts.extend(facts.own_hosts.iter().map(hosts::host));
+    verdicts.extend([cloud(facts), gitlab(facts)]);
     verdicts.extend(leftovers(facts));
     verdicts
 }

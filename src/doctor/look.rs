@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::leftover::{self, Leftover};
-use super::{Facts, Remedy, checks};
+use super::{Facts, OwnHost, Remedy, checks};
 use crate::error::{Failure, Kind, Result};
 use crate::external::host::Host;
 use crate::hosts::Hosts;
@@ -23,6 +23,8 @@ pub struct Doors<'a> {
     pub images: &'a ImageStore,
     /// Where control sockets lie.
     pub sockets: &'a Path,
+    /// What the user's own hosts show.
+    pub own_hosts: Vec<OwnHost>,
     /// What the cloud says, where it is configured.
     pub rentable: Option<Result<String>>,
 }
@@ -64,6 +66,7 @@ pub async fn look(settings: &Settings, doors: &Doors<'_>, hashing: Hashing) -> R
         images: images(doors.images, hashing).await?,
         keys: keys(settings)?,
         user_key: settings.ssh_key.as_ref().map(|key| user_key(&key.value)),
+        own_hosts: doors.own_hosts.clone(),
         rentable: doors.rentable.clone(),
         leftovers,
     })

@@ -65,6 +65,19 @@ pub enum Remedy {
     CloseKey(PathBuf),
 }
 
+/// A host of the user's own, and what it shows.
+#[derive(Debug, Clone)]
+pub struct OwnHost {
+    /// Its name.
+    pub name: String,
+    /// Where it is, for people.
+    pub place: String,
+    /// Folder on it where images and machines lie.
+    pub folder: PathBuf,
+    /// What it is, and the room on its disk in MiB where it says; or why it cannot be used.
+    pub seen: Result<(HostFacts, Option<u64>), Failure>,
+}
+
 /// Everything the checks look at.
 #[derive(Debug)]
 pub struct Facts {
@@ -84,6 +97,8 @@ pub struct Facts {
     pub keys: Vec<(PathBuf, Option<u32>)>,
     /// The user's key, where one is chosen, and whether it is there.
     pub user_key: Option<(String, bool)>,
+    /// The user's own hosts.
+    pub own_hosts: Vec<OwnHost>,
     /// Whether a host could be rented: which ones where, or why not; `None` where nobody wants to.
     pub rentable: Option<Result<String, Failure>>,
     /// What nobody owns.

@@ -16,7 +16,7 @@ use sha2::Digest as _;
 
 use crate::error::{Failure, Result};
 use crate::external::hypervisor::Hypervisor;
-use crate::external::remote::{Gate, RemoteHost, Way};
+use crate::external::remote::{Checked, Gate, RemoteHost, Way};
 use crate::settings::Home;
 use crate::stack::{MachineRecord, StackRecord};
 
@@ -89,7 +89,7 @@ impl Hosts {
     ///
     /// # Errors
     /// It refuses the login, does not answer, or lacks something, with a hint.
-    pub async fn check(&self, host: &RemoteHost) -> Result<()> {
+    pub async fn check(&self, host: &RemoteHost) -> Result<Checked> {
         let way = self.way(host)?;
         self.gate.check(host, &way).await.map_err(Failure::from)
     }

@@ -4,6 +4,7 @@
 //! that cell only. What the lanes share is waited for where it is needed: an image by the cells that boot
 //! it, the build by the guests that are ready for it.
 
+mod shipping;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use super::prepare::{self, Step};
 use super::task::Task;
 use super::words::PackageWords;
 use super::work::Work;
-use crate::artifact::{self, ArtifactSet, Coding, Link, Store, TestPackage};
+use crate::artifact::{ArtifactSet, TestPackage};
 use crate::error::{Failure, Kind};
 use crate::external::{self, Class};
 use crate::image::{ImageRequest, LocalImage, SharedImages};
@@ -282,31 +283,6 @@ impl Conductor<'_> {
             Stage::Prepare => self.failed(cell, "prepare", &failure),
         }
         Served { aftermath: Aftermath::Doubtful, goes_on: false }
-    }
-
-    async fn ship(
-        &self,
-        cell: &Cell,
-        held: &Held,
-        artifacts: &ArtifactSet,
-        root: &str,
-    ) -> external::Result<()> {
-        let begun = Instant::now();
-        let machine = held.record.id.clone();
-        let connection = held.guest.connection.as_ref();
-        let mut store = Store::below(&format!("{}/var/lib/kmt", connection.prefix()), root);
-        store.link = Link::to(held.record.host.as_deref());
-        store.untouched =
-            held.guest.untouched.then_some(if held.guest.gzip { Coding::Gzip } else { Coding::Plain });
-        let report = artifact::ship(artifacts, connection, &store).await?;
-        self.record.emit(Event::ShipFinished {
-            machine,
-            cell: cell.id.clone(),
-            bytes: report.bytes,
-            files: report.files,
-            duration_ms: millis(begun),
-        });
-        Ok(())
     }
 
     /// Makes the guest what the component wants it to be; what its scripts export where it is. `None` where it is not, as a

@@ -32,7 +32,7 @@ pub use hold::{Hold, Patience};
 pub use keys::Keys;
 pub(crate) use keys::quoted;
 pub use record::{MachineRecord, Progress, StackRecord};
-pub use remove::{destroy, lease_all, remove_machine, sweep, take_apart};
+pub use remove::{Destroyed, destroy, lease_all, remove_machine, sweep, take_apart};
 pub use rental::{Rental, Rented};
 pub use spec::{Change, MachineSpec, StackSpec};
 
@@ -85,6 +85,11 @@ impl Stack {
         if !folder.join(FILE).exists() {
             let record = StackRecord::new(name, repository);
             write(&folder, &record)?;
+        }
+        let record = read(&folder)?;
+        if record.destroyed {
+            // Somebody wants it again.
+            write(&folder, &StackRecord { destroyed: false, ..record })?;
         }
         Stack::open(&folder)
     }

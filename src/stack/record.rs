@@ -47,6 +47,9 @@ pub struct StackRecord {
     /// there until the last of it is gone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<String, RemoteHost>,
+    /// Whether it was destroyed but for what is written here still: on hosts that did not let go of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub destroyed: bool,
     /// Machines by id.
     pub machines: BTreeMap<String, MachineRecord>,
 }
@@ -170,6 +173,7 @@ impl StackRecord {
             subnet: None,
             rentals: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            destroyed: false,
             machines: BTreeMap::new(),
         }
     }
@@ -187,8 +191,21 @@ impl StackRecord {
         })
     }
 
-    /// Strikes out hosts of the user's own that no machine is on any more. Hired ones stay until they are ended.
+    /// Nobody wants what is left: its machines go as soon as their hosts let go of them. All of `hosts` are to be looked
+    /// at then.
+    pub fn is_to_go(&mut self, hosts: BTreeMap<String, RemoteHost>) {
+        self.destroyed = true;
+        self.spec = StackSpec::default();
+        self.machines.values_mut().for_each(|machine| machine.progress = Progress::Spoiled);
+        self.hosts.extend(hosts);
+    }
+
+    /// Strikes out hosts of the user's own that no machine is on any more. Hired ones stay until they are ended, and all
+    /// of a stack that is to go.
     pub fn forget_unused_hosts(&mut self) {
+        if self.destroyed {
+            return;
+        }
         let used: Vec<String> = self.machines.values().filter_map(|machine| machine.host.clone()).collect();
         self.hosts.retain(|name, host| host.provider != Provider::Own || used.contains(name));
     }

@@ -1,6 +1,9 @@
 //! Taking away: one machine, what a dead process left, a whole stack. Every step can be repeated.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Failure, Kind, Result};
+use crate::external::remote::RemoteHost;
 use crate::hosts::Hosts;
 use crate::settings::Home;
 
@@ -105,39 +108,78 @@ pub async fn sweep(home: &Home, hosts: &Hosts) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// Removes a stack: all its machines, domains that say they are its, its folder.
-///
-/// # Returns
-/// The number of machines that were removed.
+/// What became of a stack that was to go.
+#[derive(Debug, Default)]
+pub struct Destroyed {
+    /// How many machines are gone.
+    pub machines: usize,
+    /// What is left, by the remote host it is on.
+    pub left: BTreeMap<String, Left>,
+}
+
+/// What a remote host did not let go.
+#[derive(Debug)]
+pub struct Left {
+    /// Ids of the machines.
+    pub machines: Vec<String>,
+    /// Why, of the first of them: the others were not tried.
+    pub why: Failure,
+}
+
+/// Removes a stack: all its machines, domains that say they are its, its folder. Where a remote host does not let go of
+/// what is on it, or a rented one did not end, all else goes, and the record stays with that: to be repeated.
 ///
 /// # Errors
-/// A machine is in use by another process, or something refused to go; the rest stays recorded.
-pub async fn destroy(stack: &Stack, hosts: &Hosts) -> Result<usize> {
+/// A machine is in use by another process, or something of this machine refused to go; the rest stays recorded.
+pub async fn destroy(stack: &Stack, hosts: &Hosts) -> Result<Destroyed> {
     let leases = lease_all(stack)?;
-    let count = leases.len();
     let others = stack.record()?.hosts;
-    for (machine, lease) in leases {
-        remove_machine(stack, &machine.id, hosts, lease).await?;
-    }
-    let mut all = vec![hosts.here()];
-    for host in others.values() {
-        all.push(hosts.of(host)?);
-    }
-    for hypervisor in all {
-        for domain in hypervisor.owned().await? {
-            if domain.stack == stack.uuid {
-                hypervisor.remove(&domain.name).await?;
-            }
+    let mut done = Destroyed::default();
+    let (here, there): (Vec<_>, Vec<_>) = leases.into_iter().partition(|(machine, _)| machine.host.is_none());
+    for (machine, lease) in here.into_iter().chain(there) {
+        let known = machine.host.as_ref().and_then(|host| done.left.get_mut(host));
+        if let Some(left) = known {
+            left.machines.push(machine.id);
+            continue;
         }
-        if stack.record()?.subnet.is_some() {
-            hypervisor.remove_network(&stack.network_name()).await?;
+        match (remove_machine(stack, &machine.id, hosts, lease).await, machine.host) {
+            (Ok(()), _) => done.machines += 1,
+            (Err(why), Some(host)) => drop(done.left.insert(host, Left { machines: vec![machine.id], why })),
+            (Err(why), None) => return Err(why),
         }
     }
-    for host in others.values() {
+    remove_strays(stack, hosts, None).await?;
+    for (name, host) in &others {
+        if !done.left.contains_key(name)
+            && let Err(why) = remove_strays(stack, hosts, Some(host)).await
+        {
+            done.left.insert(name.clone(), Left { machines: Vec::new(), why });
+        }
         hosts.close(host).await;
     }
-    remove_folder(&stack.folder)?;
-    Ok(count)
+    if done.left.is_empty() && stack.record()?.rentals.is_empty() {
+        remove_folder(&stack.folder)?;
+    } else {
+        stack.change(|record| record.is_to_go(others))?;
+    }
+    Ok(done)
+}
+
+/// Removes domains and the network that say they are of the stack, on one host; none is this machine.
+async fn remove_strays(stack: &Stack, hosts: &Hosts, host: Option<&RemoteHost>) -> Result<()> {
+    let hypervisor = match host {
+        Some(host) => hosts.of(host)?,
+        None => hosts.here(),
+    };
+    for domain in hypervisor.owned().await? {
+        if domain.stack == stack.uuid {
+            hypervisor.remove(&domain.name).await?;
+        }
+    }
+    if stack.record()?.subnet.is_some() {
+        hypervisor.remove_network(&stack.network_name()).await?;
+    }
+    Ok(())
 }
 
 /// All machines of the stack, taken for this process.

@@ -21,6 +21,7 @@ mod lost;
 mod page;
 mod reach;
 mod refused;
+mod rented;
 mod signals;
 #[cfg(feature = "soak")]
 mod soak;

@@ -17,6 +17,7 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>"),
         (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
         (r"section_(start|end):\d+", "section_$1:<time>"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "<time>"),
         (r"kmt_flare_\d{8}-\d{6}", "kmt_flare_<time>"),
         (r"192\.168\.\d+\.", "192.168.<n>."),
         // As wide as the longest address.
@@ -26,10 +27,14 @@ static VARIES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{16}\.making", "<key>.making"),
         (r"kmt-[0-9a-f]{8}\b", "kmt-<stack>"),
         (r"default-[0-9a-f]{8}", "default-<hash>"),
+        (r"/stacks/([\w.-]+)-[0-9a-f]{8}\b", "/stacks/$1-<hash>"),
         (r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "<digest>"),
         (r"\b\d+(\.\d+)? (KiB|B)\b", "<size>"),
         (r"\b[1-9]\d* bytes", "<size>"),
         (r"(after|for) \d+ s\b", "$1 <n> s"),
+        // How long a rented host lived, and how long one may.
+        (r"\bafter \d+m?s\b", "after <n> s"),
+        (r"it ends in \d+[dhms \d]*\d?[hms]", "it ends in <n> h"),
         // Whether a machine is slow shows nowhere.
         (r"\[ *x+\.xxxs\]", "[   x.xxxs]"),
         (r"\bx+\.xxxs", "x.xxxs"),

@@ -12,7 +12,7 @@ use crate::{check, expected};
 type Called = (&'static str, fn() -> Walk);
 
 /// Walks by name.
-pub(crate) const WALKS: [Called; 17] = [
+pub(crate) const WALKS: [Called; 19] = [
     ("a_run", || Walk { victim: RUN, at_least: 26, ..Walk::default() }),
     ("a_run_that_reuses", || Walk { before: &[RUN], victim: RUN, at_least: 6, ..Walk::default() }),
     ("a_run_with_a_template_made_beside", || Walk {
@@ -81,6 +81,24 @@ pub(crate) const WALKS: [Called; 17] = [
         let (before, next): (&[&[&str]], _) = (&[UPDATE], [RUN_PUBLISHED, VALIDATE]);
         Walk { world: PUBLISHED, before, victim: UPDATE, next, at_least: 18, ..Walk::default() }
     }),
+    ("a_run_that_rents", || {
+        let next: [&[&str]; 2] = [RUN_REMOTE, GC];
+        // Images are hashed before: beside the renting that would end anywhere.
+        Walk { config: EC2, before: &[VALIDATE], victim: RUN_REMOTE, next, at_least: 30, ..Walk::default() }
+    }),
+    ("a_destroy_of_a_rented_host", || {
+        let before: &[&[&str]] = &[CONFIGURE_REMOTE, LAUNCH];
+        let victim = &["stack", "destroy", "--all", "--yes"];
+        Walk {
+            config: EC2,
+            before,
+            victim,
+            next: [GC, victim],
+            at_least: 4,
+            ends_all: true,
+            ..Walk::default()
+        }
+    }),
     ("a_resume", || {
         let before: &[&[&str]] = &[CONFIGURE_ONE, LAUNCH, &["stack", "pause"]];
         let victim = &["stack", "resume"];
@@ -96,6 +114,10 @@ const ADD_A_RUN: &[&str] = &["run", "--vms", "debian_13-local-distro"];
 const CONFIGURE_ONE: &[&str] = &["stack", "configure", "--vms", "debian_12-local-distro", "--yes"];
 const CONFIGURE_NAT: &[&str] =
     &["stack", "configure", "--vms", "debian_12-local-distro", "--network", "nat", "--yes"];
+const EC2: &str = "[ec2]\nkey-name = \"mine\"\n";
+const RUN_REMOTE: &[&str] = &["run", "--vms", "debian_12-x86_64-distro"];
+const CONFIGURE_REMOTE: &[&str] = &["stack", "configure", "--vms", "debian_12-x86_64-distro", "--yes"];
+const GC: &[&str] = &["stack", "gc"];
 const LIST: &[&str] = &["stack", "list"];
 const LAUNCH: &[&str] = &["stack", "launch"];
 
@@ -113,7 +135,6 @@ const PUBLISHED: &str = concat!(
 
 const RUN: &[&str] = &["run", "--vms", "debian_12-local-distro"];
 const FRESH: &[&str] = &["run", "--vms", "debian_12-local-distro", "--fresh"];
-const GC: &[&str] = &["stack", "gc"];
 const PACKAGE: &str = "[[package]]\nname = \"pkg/a\"\ntests = { TestA = \":\" }\n";
 /// A package that takes longer than a template.
 const WARM: &str = "warm = true\ndeadlines = { pulse = \"20ms\", warm = \"400ms\", template = \"200ms\" }\n\n\

@@ -224,6 +224,9 @@ fn meanwhile(scene: &Scene, what: &str) {
         _ => {}
     }
     let stage = scene.stage();
+    if let Some((what @ ("host-dies" | "host-comes"), host)) = what.split_once(' ') {
+        return stage.strike_host(host, what);
+    }
     for domain in stage.domains() {
         match what {
             "off" => stage.change(&domain.name, |domain| domain.power = Power::Off),

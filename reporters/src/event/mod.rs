@@ -378,13 +378,22 @@ pub enum Event {
         /// The compiler's own words.
         message: String,
     },
+    /// A remote host has the files that its machines get: they went over the link to it once.
+    ArtifactsUploaded {
+        /// The host.
+        host: String,
+        /// Bytes sent over the connection.
+        bytes: u64,
+        /// Milliseconds.
+        duration_ms: u64,
+    },
     /// The machine has the files.
     ShipFinished {
         /// Machine id.
         machine: String,
         /// The cell.
         cell: CellId,
-        /// Bytes sent over the connection.
+        /// Bytes sent to it, from here or from the host that it is on.
         bytes: u64,
         /// Files sent.
         files: u32,

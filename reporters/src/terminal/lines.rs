@@ -32,6 +32,7 @@ impl View<'_> {
             | Event::TestOutputMalformed { .. } => self.shard(&envelope.event),
             Event::BuildStarted { .. }
             | Event::BuildFinished { .. }
+            | Event::ArtifactsUploaded { .. }
             | Event::ShipFinished { .. }
             | Event::GuestPrepared { .. }
             | Event::ImageReady { .. } => self.preparation(&envelope.event),

@@ -77,6 +77,10 @@ impl View<'_> {
                 let text = format!("{arch}: {made}, {cached} cached");
                 self.paint.line(Verb::good("BUILD"), *duration_ms, "", &text)
             }),
+            Event::ArtifactsUploaded { host, bytes: sent, duration_ms } => normal(&|| {
+                let text = format!("{} to {}, for all its machines", bytes(*sent), escape(host));
+                self.paint.line(Verb::good("UPLOAD"), *duration_ms, "", &text)
+            }),
             Event::ShipFinished { cell, bytes: sent, files, duration_ms, .. } => normal(&|| {
                 let text = match files {
                     0 if *sent == 0 => "nothing to send".to_owned(),

@@ -12,7 +12,7 @@ use crate::external;
 use crate::external::cloud::fake::FakeCloud;
 use crate::external::hypervisor::Hypervisor;
 use crate::external::hypervisor::fake::FakeHypervisor;
-use crate::external::remote::{Gate, Way};
+use crate::external::remote::{Checked, Gate, Way};
 use crate::external::scripted::{Script, Stage};
 use crate::settings::Home;
 
@@ -27,10 +27,10 @@ impl Gate for Door {
 
     async fn close(&self, _: &Way) {}
 
-    async fn check(&self, host: &RemoteHost, _: &Way) -> external::Result<()> {
+    async fn check(&self, host: &RemoteHost, _: &Way) -> external::Result<Checked> {
         let mut refuses = self.1.lock().unwrap();
         if *refuses == 0 {
-            return Ok(());
+            return Ok(Checked { free_mib: None });
         }
         *refuses -= 1;
         Err(Error::new("ssh", "log in to", &host.name, Class::Unreachable, "connection refused"))

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::doctor::OwnHost;
 use crate::external::host::HostState;
 use crate::external::hypervisor::{Acceleration, HostFacts};
 
@@ -27,6 +28,7 @@ fn well() -> Facts {
         images: vec![("debian_12".to_owned(), None)],
         keys: vec![(PathBuf::from("/h/key"), Some(0o100_600))],
         user_key: Some(("/k".to_owned(), true)),
+        own_hosts: Vec::new(),
         rentable: None,
         leftovers: Vec::new(),
     }
@@ -49,6 +51,31 @@ fn mend(change: impl FnOnce(&mut Facts)) -> (String, Option<Remedy>) {
     change(&mut facts);
     let verdict = examine(&facts).into_iter().find(|verdict| verdict.grade == Grade::Wrong).unwrap();
     (verdict.mend.unwrap(), verdict.remedy)
+}
+
+/// The verdict on a host of the user's own.
+fn of_host(free: Option<u64>, change: impl FnOnce(&mut HostFacts)) -> Verdict {
+    let mut facts = well().hypervisor.unwrap();
+    change(&mut facts);
+    let own = OwnHost {
+        name: "lab".to_owned(),
+        place: "me@10.0.0.5".to_owned(),
+        folder: PathBuf::from("/srv"),
+        seen: Ok((facts, free)),
+    };
+    let verdicts = examine(&Facts { own_hosts: vec![own], ..well() });
+    verdicts.into_iter().find(|verdict| verdict.check == "host").unwrap()
+}
+
+#[test]
+fn a_host_of_ones_own_is_told_with_what_it_lacks() {
+    assert_eq!(of_host(Some(50_000), |_| {}).grade, Grade::Fine);
+    assert_eq!(of_host(None, |_| {}).grade, Grade::Fine);
+    assert_eq!(of_host(Some(5000), |_| {}).grade, Grade::Note);
+    let full = of_host(Some(100), |_| {});
+    assert!(full.grade == Grade::Wrong && full.says.contains("100 MiB free at /srv"), "{full:?}");
+    let slow = of_host(None, |facts| facts.acceleration.accelerator = Accelerator::Tcg);
+    assert!(slow.grade == Grade::Note && slow.says.contains("emulated"), "{slow:?}");
 }
 
 #[test]

@@ -87,6 +87,7 @@ impl Cloud for FakeCloud {
     }
 
     async fn rehearse(&self, order: &Order) -> Result<()> {
+        self.careful(order)?;
         self.stage.look("rehearse", &order.instance_type)
     }
 

@@ -13,6 +13,8 @@ use super::network::{NetworkSpec, OwnedNetwork};
 use super::{
     Acceleration, Accelerator, Disk, DiskFormat, DomainSpec, DomainState, HostFacts, Hypervisor, OwnedDomain,
 };
+use crate::external::remote::Depot;
+use crate::external::remote::fake::FakeDepot;
 use crate::external::scripted::{Domain, Fault, Power, Stage, end_processes, freeze_processes, signal_self};
 use crate::external::{Class, Error, Result};
 
@@ -25,17 +27,22 @@ const MEMORY: &[u8] = b"the memory of a guest that waits\n";
 pub struct FakeHypervisor {
     stage: Arc<Stage>,
     host: Option<String>,
+    parcels: Option<FakeDepot>,
 }
 
 impl FakeHypervisor {
     /// The hypervisor of `stage`.
     pub fn new(stage: Arc<Stage>) -> FakeHypervisor {
-        FakeHypervisor { stage, host: None }
+        FakeHypervisor { stage, host: None, parcels: None }
     }
 
     /// That of a remote host of `stage`.
     pub fn on(stage: Arc<Stage>, host: &str) -> FakeHypervisor {
-        FakeHypervisor { stage, host: Some(host.to_owned()) }
+        FakeHypervisor {
+            parcels: Some(FakeDepot::new(stage.clone(), host)),
+            stage,
+            host: Some(host.to_owned()),
+        }
     }
 
     /// The domains of its host.
@@ -87,7 +94,7 @@ impl FakeHypervisor {
         if others.clone().flat_map(ports).any(|port| ports(domain).contains(&port)) {
             return careless("its port belongs to another domain");
         }
-        let taken: u64 = others.map(memory_of).sum::<u64>() + memory_of(domain);
+        let taken: u64 = others.map(Domain::takes_mib).sum::<u64>() + domain.takes_mib();
         let (there, _) = self.room();
         if taken > there && !self.stage.script.overcommit {
             return careless(&format!("guests would have {taken} MiB of {there}"));
@@ -186,7 +193,7 @@ impl Hypervisor for FakeHypervisor {
         self.reachable().await?;
         self.stage.look("facts", "the host")?;
         let running = self.domains().into_iter().filter(Domain::runs);
-        let taken: u64 = running.map(|domain| memory_of(&domain)).sum();
+        let taken: u64 = running.map(|domain| domain.takes_mib()).sum();
         Ok(HostFacts {
             arch: kmt_reporters::event::Arch::host(),
             acceleration: Acceleration {
@@ -201,6 +208,10 @@ impl Hypervisor for FakeHypervisor {
             notices: Vec::new(),
             software: "QEMU of the stage".to_owned(),
         })
+    }
+
+    fn depot(&self) -> Option<&dyn Depot> {
+        self.parcels.as_ref().map(|parcels| parcels as &dyn Depot)
     }
 
     async fn create_disk(&self, file: &Path, size: u64) -> Result<()> {
@@ -325,7 +336,7 @@ impl Hypervisor for FakeHypervisor {
     async fn state(&self, name: &str) -> Result<Option<DomainState>> {
         self.reachable().await?;
         self.stage.look("state", name)?;
-        Ok(self.domain(name).map(|domain| state_of(&domain)))
+        Ok(self.domain(name).map(|domain| domain.state()))
     }
 
     async fn save(&self, name: &str) -> Result<()> {
@@ -434,7 +445,7 @@ impl Hypervisor for FakeHypervisor {
         self.reachable().await?;
         self.stage.look("owned", "the host")?;
         let owned = |domain: Domain| OwnedDomain {
-            state: state_of(&domain),
+            state: domain.state(),
             name: domain.name,
             stack: domain.stack,
             machine: domain.machine,
@@ -482,18 +493,5 @@ impl Hypervisor for FakeHypervisor {
         self.stage.look("owned-networks", "the host")?;
         let owned = |network: NetworkSpec| OwnedNetwork { name: network.name, stack: network.stack };
         Ok(self.stage.networks().into_iter().map(owned).collect())
-    }
-}
-
-/// Memory of the host that a domain takes, MiB: its own and QEMU's.
-fn memory_of(domain: &Domain) -> u64 {
-    u64::from(domain.memory_mib) + 96
-}
-
-fn state_of(domain: &Domain) -> DomainState {
-    match domain.power {
-        Power::Off => DomainState::Off,
-        Power::On | Power::Silent => DomainState::Running,
-        Power::Saved => DomainState::Saved,
     }
 }

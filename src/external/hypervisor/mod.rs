@@ -17,6 +17,7 @@ use kmt_reporters::event::Arch;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::remote::Depot;
 use crate::external;
 use network::{NetworkSpec, OwnedNetwork};
 
@@ -218,6 +219,11 @@ pub struct OwnedDomain {
 pub trait Hypervisor: Send + Sync {
     /// Looks at the host: reachable, how guests run, what is free.
     async fn facts(&self) -> external::Result<HostFacts>;
+
+    /// The store of its host for guests, where what they get comes over a link to it; none on this machine.
+    fn depot(&self) -> Option<&dyn Depot> {
+        None
+    }
 
     /// The machine of the domain `name` is about to be made; its files are those in `folder`. A host elsewhere makes a
     /// folder for it, and takes what was there away.

@@ -19,6 +19,7 @@ done
 command -v qemu-img >/dev/null || echo "missing qemu-img"
 command -v qemu-system-"$1" >/dev/null || echo "missing qemu-system-$1"
 mkdir -p "$2" 2>/dev/null; [ -w "$2" ] || echo "unwritable $2"
+echo "free $(df -Pk "$2" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }')"
 echo "key $(cat /proc/sys/kernel/random/boot_id) $(stat -Lc %i.%s.%Y "$(command -v qemu-system-"$1")" 2>/dev/null) $(stat -c %a.%g /dev/kvm 2>/dev/null)""#;
 /// Runs a firmware, which is its standard input, as file `rom`: `$1` its seconds, then QEMU and its arguments.
 const TRY: &str = r#"
@@ -34,6 +35,8 @@ pub(super) struct Facts {
     pub(super) cores: u32,
     /// Memory that could be given to guests now, MiB.
     pub(super) memory_mib: u64,
+    /// Room on the disk where images and machines lie, MiB, where it says.
+    pub(super) free_mib: Option<u64>,
     /// Socket of libvirt's daemon.
     pub(super) socket: String,
     /// What the acceleration depends on.
@@ -80,9 +83,14 @@ fn read(text: &str, host: &RemoteHost) -> Result<Facts> {
         return lacks(Class::Denied, format!("`{}` cannot write `{folder}` there", host.user), hint);
     }
     match (one("socket"), one("closed")) {
-        (Some(socket), _) => {
-            Ok(Facts { arch, cores, memory_mib: memory / 1024, socket, key: one("key").unwrap_or_default() })
-        }
+        (Some(socket), _) => Ok(Facts {
+            arch,
+            cores,
+            memory_mib: memory / 1024,
+            free_mib: one("free").and_then(|free| free.parse().ok()),
+            socket,
+            key: one("key").unwrap_or_default(),
+        }),
         (None, Some(socket)) => lacks(
             Class::Denied,
             format!("libvirt is there, and `{}` may not use `{socket}`", host.user),
@@ -123,7 +131,7 @@ mod tests {
     use super::super::Provider;
     use super::*;
 
-    const GOOD: &str = "machine aarch64\ncores 8\nmemory 16384000\nclosed /run/libvirt/libvirt-sock\nsocket \
+    const GOOD: &str = "machine aarch64\ncores 8\nmemory 16384000\nfree 5000\nclosed /run/libvirt/libvirt-sock\nsocket \
                         /run/libvirt/virtqemud-sock\nkey a b c\n";
 
     fn host() -> RemoteHost {
@@ -146,6 +154,8 @@ mod tests {
     fn the_socket_that_may_be_used_is_taken() {
         let facts = read(GOOD, &host()).unwrap();
         assert_eq!((facts.arch, facts.cores, facts.memory_mib), (Arch::Arm64, 8, 16000));
+        assert_eq!(facts.free_mib, Some(5000));
+        assert_eq!(read(&GOOD.replace("free 5000", "free "), &host()).unwrap().free_mib, None);
         assert_eq!((facts.socket.as_str(), facts.key.as_str()), ("/run/libvirt/virtqemud-sock", "a b c"));
     }
 

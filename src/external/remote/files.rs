@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
@@ -125,44 +127,7 @@ impl Files {
     }
 
     async fn send(&self, file: &Path, there: &str, digest: &str, mode: &str) -> Result<()> {
-        let mut tries = 1;
-        loop {
-            match self.send_once(file, there, digest, mode).await {
-                Err(error) if error.class == Class::Unreachable && tries < TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    async fn send_once(&self, file: &Path, there: &str, digest: &str, mode: &str) -> Result<()> {
-        let (mut writer, mut reader) = tokio::io::duplex(256 * 1024);
-        let source = file.to_path_buf();
-        let packing = tokio::task::spawn_blocking(move || {
-            let packed = (|| {
-                let out = io::BufWriter::with_capacity(128 * 1024, SyncIoBridge::new(&mut writer));
-                let mut out = GzEncoder::new(out, flate2::Compression::fast());
-                io::copy(&mut std::fs::File::open(&source)?, &mut out)?;
-                io::Write::flush(&mut out.finish()?)
-            })();
-            (packed, writer)
-        });
-        let packing = async move {
-            let (packed, mut writer) = packing.await.map_err(io::Error::other)?;
-            writer.shutdown().await?;
-            packed
-        };
-        let feeding = async {
-            let fed = self.shell.feed("take a file on", TAKE, &[there, digest, mode], &mut reader).await;
-            // The packer stops when nobody reads.
-            drop(reader);
-            fed
-        };
-        let (fed, packed) = tokio::join!(feeding, packing);
-        fed?;
-        packed.map_err(|error| unreadable(file, &error))
+        send(&self.shell, file, there, digest, mode, Compression::fast()).await.map(drop)
     }
 
     /// Has the console of a machine come into `here`, from where that file ends.
@@ -189,6 +154,63 @@ impl Drop for Files {
         let mut consoles = self.consoles.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *consoles).into_values().for_each(|task| task.abort());
     }
+}
+
+/// Brings a file to `there`, which appears whole or not at all.
+///
+/// # Returns
+/// The bytes that went over the link, as compressed.
+pub(super) async fn send(
+    shell: &Shell,
+    file: &Path,
+    there: &str,
+    digest: &str,
+    mode: &str,
+    packing: Compression,
+) -> Result<u64> {
+    let mut tries = 1;
+    loop {
+        match send_once(shell, file, &[there, digest, mode], packing).await {
+            Err(error) if error.class == Class::Unreachable && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn send_once(shell: &Shell, file: &Path, args: &[&str], packing: Compression) -> Result<u64> {
+    let (mut writer, reader) = tokio::io::duplex(256 * 1024);
+    let source = file.to_path_buf();
+    let packer = tokio::task::spawn_blocking(move || {
+        let packed = (|| {
+            let out = io::BufWriter::with_capacity(128 * 1024, SyncIoBridge::new(&mut writer));
+            let mut out = GzEncoder::new(out, packing);
+            io::copy(&mut std::fs::File::open(&source)?, &mut out)?;
+            io::Write::flush(&mut out.finish()?)
+        })();
+        (packed, writer)
+    });
+    let packer = async move {
+        let (packed, mut writer) = packer.await.map_err(io::Error::other)?;
+        writer.shutdown().await?;
+        packed
+    };
+    let sent = AtomicU64::new(0);
+    let mut counted = tokio_util::io::InspectReader::new(reader, |bytes: &[u8]| {
+        sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    });
+    let feeding = async {
+        let fed = shell.feed("take a file on", TAKE, args, &mut counted).await;
+        // The packer stops when nobody reads.
+        drop(counted);
+        fed
+    };
+    let (fed, packed) = tokio::join!(feeding, packer);
+    fed?;
+    packed.map_err(|error| unreadable(file, &error))?;
+    Ok(sent.load(Ordering::Relaxed))
 }
 
 /// Copies what comes; a connection that breaks is made again, and goes on at the byte it broke at.
@@ -219,7 +241,7 @@ async fn digest_of(file: &Path) -> Result<String> {
     }
 }
 
-async fn hashed(file: &Path) -> Result<String> {
+pub(super) async fn hashed(file: &Path) -> Result<String> {
     let source = file.to_path_buf();
     let hashing = tokio::task::spawn_blocking(move || {
         let mut hash = Sha256::new();
@@ -243,6 +265,6 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-fn unreadable(file: &Path, error: &io::Error) -> Error {
+pub(super) fn unreadable(file: &Path, error: &io::Error) -> Error {
     Error::io("this machine", "read", file.display().to_string(), error)
 }

@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use kmt_reporters::event::Arch;
 use tokio::sync::{Mutex, OnceCell};
 
+use super::depot::Parcels;
 use super::facts::{Facts, acceleration, facts};
 use super::files::Files;
 use super::shell::Shell;
-use super::{RemoteHost, Way};
+use super::{Checked, Depot, RemoteHost, Way};
 use crate::external::hypervisor::libvirt::{Libvirt, most_vcpu};
 use crate::external::hypervisor::network::{NetworkSpec, OwnedNetwork};
 use crate::external::hypervisor::{
@@ -40,6 +41,7 @@ pub(super) struct RemoteLibvirt {
     host: RemoteHost,
     shell: Arc<Shell>,
     files: Files,
+    parcels: Parcels,
     libvirt: Libvirt,
     /// The socket here.
     socket: PathBuf,
@@ -55,6 +57,7 @@ impl RemoteLibvirt {
         RemoteLibvirt {
             host: host.clone(),
             files: Files::new(shell.clone(), &host.folder),
+            parcels: Parcels::new(shell.clone(), &host.folder),
             libvirt: Libvirt::new(format!("qemu+unix:///system?socket={}", socket.display()), &way.cache),
             shell,
             socket,
@@ -128,6 +131,10 @@ impl Hypervisor for RemoteLibvirt {
             qemu_user,
             notices: Vec::new(),
         })
+    }
+
+    fn depot(&self) -> Option<&dyn Depot> {
+        Some(&self.parcels)
     }
 
     async fn begin(&self, name: &str, folder: &Path) -> Result<()> {
@@ -224,7 +231,7 @@ impl Hypervisor for RemoteLibvirt {
 }
 
 /// Whether a host has what machines need, and its architecture is what was said.
-pub(super) async fn check(host: &RemoteHost, way: &Way) -> Result<()> {
+pub(super) async fn check(host: &RemoteHost, way: &Way) -> Result<Checked> {
     let shell = Shell::new(way);
     let seen = facts(&shell, host).await?;
     if seen.arch != host.arch {
@@ -232,7 +239,7 @@ pub(super) async fn check(host: &RemoteHost, way: &Way) -> Result<()> {
         return Err(Error::new("the host", "use", &host.name, Class::Rejected, words)
             .hint(format!("`arch = \"{}\"` in its `[[host]]`", seen.arch)));
     }
-    Ok(())
+    Ok(Checked { free_mib: seen.free_mib })
 }
 
 /// The architecture of what `uname -m` says.

@@ -5,6 +5,7 @@
 //! (`hosts`), nor who pays for a host. To add a kind of host that is hired, add a variant of [`Provider`]; who hires it
 //! gives a [`RemoteHost`].
 
+mod depot;
 mod facts;
 pub mod fake;
 mod files;
@@ -12,14 +13,18 @@ mod libvirt;
 mod shell;
 pub mod ssh;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use kmt_reporters::event::Arch;
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 
 use super::hypervisor::Hypervisor;
+use super::process::Output;
 use crate::external;
 
 /// Where state lies on a host that says nothing else.
@@ -88,6 +93,13 @@ pub struct Way {
     pub cache: PathBuf,
 }
 
+/// What a host that can be used shows besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    /// Room on the disk where images and machines lie, MiB, where it says.
+    pub free_mib: Option<u64>,
+}
+
 /// Opens hosts.
 #[async_trait]
 pub trait Gate: Send + Sync {
@@ -99,7 +111,45 @@ pub trait Gate: Send + Sync {
 
     /// Whether that host can be logged in to now, and gives what machines need: `Denied`, `Unreachable`, or `NotFound`
     /// with a hint what is missing on it.
-    async fn check(&self, host: &RemoteHost, way: &Way) -> external::Result<()>;
+    async fn check(&self, host: &RemoteHost, way: &Way) -> external::Result<Checked>;
+}
+
+/// How a guest is logged in to from the host that it is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Address of its SSH server, as the host reaches it.
+    pub address: Ipv4Addr,
+    /// Port of it.
+    pub port: u16,
+    /// Its public host key.
+    pub host_key: String,
+    /// File here of the private key that logs in. Over there it is in the memory of an agent only, for one command.
+    pub key: PathBuf,
+}
+
+/// A parcel that lies on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Brought {
+    /// Bytes that went over the link for it; none where it lay there.
+    pub sent: u64,
+    /// Its size.
+    pub size: u64,
+}
+
+/// The store of a host for its guests: what several of them get comes over the link once.
+#[async_trait]
+pub trait Depot: Send + Sync {
+    /// Has the parcel of that name, a digest of all that is in it, lie on the host. `make` gives it as a file here, where
+    /// it does not lie there; whoever wants one meanwhile waits. It appears whole or not at all, and goes after a day
+    /// without use.
+    async fn bring(
+        &self,
+        name: &str,
+        make: BoxFuture<'_, external::Result<TempPath>>,
+    ) -> external::Result<Brought>;
+
+    /// Runs `argv` in a guest of the host, with a parcel that was brought as its standard input.
+    async fn feed(&self, name: &str, guest: &Login, argv: &[&str]) -> external::Result<Output>;
 }
 
 /// The name of a host in an OpenSSH configuration.

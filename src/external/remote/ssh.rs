@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::libvirt::{RemoteLibvirt, check};
 use super::shell::Shell;
-use super::{Gate, RemoteHost, Way};
+use super::{Checked, Gate, RemoteHost, Way};
 use crate::external::Result;
 use crate::external::hypervisor::Hypervisor;
 
@@ -24,7 +24,7 @@ impl Gate for SshGate {
         Shell::new(way).close().await;
     }
 
-    async fn check(&self, host: &RemoteHost, way: &Way) -> Result<()> {
+    async fn check(&self, host: &RemoteHost, way: &Way) -> Result<Checked> {
         check(host, way).await
     }
 }

@@ -53,17 +53,20 @@ pub struct RemoteScript {
     pub cores: u32,
     /// Memory that guests could have, MiB.
     pub memory: u64,
+    /// Room on its disk, MiB.
+    pub free_mib: u64,
     /// What is wrong.
     pub fault: HostFault,
 }
 
 impl Default for RemoteScript {
     fn default() -> RemoteScript {
-        RemoteScript { cores: 4, memory: 16384, fault: HostFault::Well }
+        RemoteScript { cores: 4, memory: 16384, free_mib: 102_400, fault: HostFault::Well }
     }
 }
 
-/// What is wrong with a remote host when it is looked at. What happens later its guests ask for: `host-dies`, `link-cut`.
+/// What is wrong with a remote host when it is looked at. What happens later its guests ask for: `host-dies`,
+/// `host-reboots`, `link-cut`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostFault {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Fault, Script};
+use crate::external::hypervisor::DomainState;
 use crate::external::hypervisor::network::{NUMBERS, NetworkSpec};
 use crate::external::{Class, Error, Result};
 
@@ -99,6 +100,20 @@ impl Domain {
     pub fn runs(&self) -> bool {
         matches!(self.power, Power::On | Power::Silent)
     }
+
+    /// Memory of the host that it takes, MiB: its own and QEMU's.
+    pub(in crate::external) fn takes_mib(&self) -> u64 {
+        u64::from(self.memory_mib) + 96
+    }
+
+    /// What a hypervisor says of it.
+    pub(in crate::external) fn state(&self) -> DomainState {
+        match self.power {
+            Power::Off => DomainState::Off,
+            Power::On | Power::Silent => DomainState::Running,
+            Power::Saved => DomainState::Saved,
+        }
+    }
 }
 
 /// The stage of one scripted world.
@@ -154,10 +169,17 @@ impl Stage {
                     "rent" => "launch",
                     "end-host" => "end",
                     "list-hosts" => "list the instances in",
+                    "upload" => "take a file on",
+                    "hand-over" => "log in to",
                     call => call,
                 };
+                let of_host = ["upload", "hand-over"].contains(&call);
                 let error = |system| Error::new(system, operation, subject, refusal.class, &refusal.words);
-                Err(if CLOUD.contains(&call) { error("ec2") } else { error("libvirt").hint("mend it") })
+                Err(match CLOUD.contains(&call) {
+                    true => error("ec2"),
+                    false if of_host => error("the host"),
+                    false => error("libvirt").hint("mend it"),
+                })
             }
             None => Ok(()),
         }
@@ -335,11 +357,20 @@ impl Stage {
             .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{line}\r\n").as_bytes()));
     }
 
-    /// Something happens to a remote host: it dies, or nothing passes its link for a moment.
-    pub(in crate::external) fn strike_host(&self, host: &str, what: &str) {
+    /// Something happens to a remote host: it dies (`host-dies`), reboots, comes again, or nothing passes its link for a
+    /// moment.
+    pub fn strike_host(&self, host: &str, what: &str) {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        if what == "host-reboots" {
+            // Its machines are off when it comes again.
+            for domain in self.domains().iter().filter(|domain| domain.host.as_deref() == Some(host)) {
+                end_processes(&self.guest(&domain.name));
+                self.change(&domain.name, |domain| domain.power = Power::Off);
+            }
+        }
         let text = match what {
             "host-dies" => "dead".to_owned(),
+            "host-comes" => "0".to_owned(),
             _ => (now + LINK_CUT).as_millis().to_string(),
         };
         let _ = fs::write(self.folder.join("hosts").join(host), text);

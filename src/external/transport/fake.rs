@@ -146,7 +146,7 @@ impl Transport for FakeTransport {
 }
 
 /// A program of this machine that plays one of the guest at `root`.
-fn played(root: &Path, program: &Path) -> Child {
+pub(in crate::external) fn played(root: &Path, program: &Path) -> Child {
     let path = std::env::var("PATH").unwrap_or_default();
     Child::new(program)
         .env("KMT_GUEST", root)
@@ -182,9 +182,9 @@ async fn watch_guest(stage: Arc<Stage>, domain: Domain, fate: Arc<watch::Sender<
                 stage.say(&now, "[    0.000000] Linux version 6.1.0-fake (kmt@stage)").await;
                 return;
             }
-            "host-dies" | "link-cut" if domain.host.is_some() => {
+            "host-dies" | "host-reboots" | "link-cut" if domain.host.is_some() => {
                 stage.strike_host(domain.host.as_deref().unwrap_or_default(), &asked);
-                if asked == "host-dies" {
+                if asked != "link-cut" {
                     end_processes(&stage.guest(&domain.name));
                     fate.send_replace(Fate::Broken);
                     return;

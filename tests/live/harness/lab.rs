@@ -99,6 +99,16 @@ impl Lab {
         must(&["ip", "link", "set", &self.link, state]);
     }
 
+    /// Ends and forgets all that runs on it, and the files of machines.
+    pub(crate) fn wipe(&self) {
+        for domain in self.domains() {
+            self.namespace.said(&format!(
+                "virsh -c qemu:///system destroy {domain} >/dev/null 2>&1; virsh -c qemu:///system undefine {domain}"
+            ));
+        }
+        let _ = fs::remove_dir_all(self.folder.path().join("kmt/machines"));
+    }
+
     /// Domains on it.
     pub(crate) fn domains(&self) -> Vec<String> {
         let said = self.namespace.said("virsh -c qemu:///system list --all --name");

@@ -14,12 +14,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "soak")]
 pub(crate) use call::Call;
 pub(crate) use call::{Ended, Running};
 pub(crate) use home::{Home, qemu_of};
 pub(crate) use lab::Lab;
-#[cfg(feature = "soak")]
 pub(crate) use moto::{Moto, REGION, SECRET};
 pub(crate) use namespace::Namespace;
 pub(crate) use told::Told;

@@ -13,9 +13,12 @@ use super::wait_for;
 /// How long the daemons may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is hidden from the rest of the machine, and what is started. The last program holds the namespace.
+/// What is hidden from the rest of the machine, and what is started: domains of this machine are not known in it, nor
+/// those of it here. The last program holds the namespace.
 const HOLD: &str = "set -e; ip link set lo up; \
                     for place in /run /var/lib/libvirt /var/log/libvirt; do mount -t tmpfs -o mode=755 kmt $place; done; \
+                    cp -a /etc/libvirt /run/etc-libvirt; rm -rf /run/etc-libvirt/qemu/*.xml /run/etc-libvirt/qemu/autostart; \
+                    mount --bind /run/etc-libvirt /etc/libvirt; \
                     mkdir -p /run/libvirt /run/lock /run/sshd /var/lib/libvirt/dnsmasq; \
                     echo ready; exec sleep 100000";
 
