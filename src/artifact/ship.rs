@@ -2,8 +2,8 @@
 //!
 //! A guest keeps blobs by their sha256 and permissions; a tree is hard links to blobs below a folder of its own, and the
 //! layout root a symbolic link to that folder. One command asks what is missing; if something is, a second
-//! takes one tar stream (compressed where the guest can undo that: an emulated guest decrypts slower than it
-//! unpacks), verifies it and swaps the link. A stream that breaks, or a disk that is full, leaves the former
+//! takes one tar stream (compressed where a network lies between and the guest can undo that), verifies it and swaps
+//! the link. A stream that breaks, or a disk that is full, leaves the former
 //! tree as it was.
 //!
 //! Guests on a host elsewhere get the stream from there, where it is brought once (`through`).

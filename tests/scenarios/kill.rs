@@ -138,7 +138,7 @@ const FRESH: &[&str] = &["run", "--vms", "debian_12-local-distro", "--fresh"];
 const PACKAGE: &str = "[[package]]\nname = \"pkg/a\"\ntests = { TestA = \":\" }\n";
 /// A package that takes longer than a template.
 const WARM: &str = "warm = true\ndeadlines = { pulse = \"20ms\", warm = \"400ms\", template = \"200ms\" }\n\n\
-                    [[package]]\nname = \"pkg/long\"\ntests = { TestLong = \"sleep 0.6\" }\n\n";
+                    [[package]]\nname = \"pkg/long\"\ntests = { TestLong = \"sleep 0.4\" }\n\n";
 
 /// A command that is killed at each of its steps.
 pub(crate) struct Walk {
