@@ -9,14 +9,13 @@
 use std::fs;
 use std::io::BufReader;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use kmt_reporters::event::LogReader;
 use kmt_reporters::model::Run;
 use kmt_run::settings::Home;
 
-use machine::{kmt_run, run, trivial_module};
+use machine::{destroy, kmt_run, median, rounds, trivial_module};
 
 mod machine;
 
@@ -40,17 +39,8 @@ fn ours(module: &Path, more: &[&str]) -> (Duration, Run) {
     (taken, model)
 }
 
-fn destroy(module: &Path) {
-    run(kmt_run(module).args(["stack", "destroy", "--stack", "bench", "--yes"]).stderr(Stdio::null()));
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn main() {
-    let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(3);
+    let rounds = rounds(3);
     let temp = tempfile::tempdir().unwrap();
     let fixture = Path::new(FIXTURE);
     let two = ["--vms-per-cell", "2"];

@@ -19,7 +19,7 @@ use kmt_run::image::{ImageRequest, ImageStore, LocalImage, identity_cpio};
 use kmt_run::matrix::Catalogue;
 use kmt_run::settings::Home;
 
-use machine::{kmt_run, run, trivial_module};
+use machine::{destroy, kmt_run, median, rounds, run, trivial_module};
 use virtme::Virtme;
 
 mod machine;
@@ -48,7 +48,7 @@ const RATIOS: [Ratio; 4] = [
 ];
 
 fn main() {
-    let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5);
+    let rounds = rounds(5);
     let folder = std::env::temp_dir().join(format!("kmt-bench-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let image = image();
@@ -71,17 +71,15 @@ fn main() {
     fs::remove_dir_all(&folder).unwrap();
     let mut missed = Vec::new();
     for (what, of, limit) in RATIOS {
-        let mut ratios: Vec<f64> =
-            rounds.iter().map(of).map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()).collect();
-        ratios.sort_by(f64::total_cmp);
-        let median = ratios[ratios.len() / 2];
+        let ratios = rounds.iter().map(of).map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64());
+        let median = median(ratios.collect());
         println!("{what}: {median:.2}, at most {limit}");
         missed.extend((median > limit).then_some(what));
     }
     assert!(missed.is_empty(), "{missed:?}");
 }
 
-fn round(number: usize, folder: &Path, module: &Path, image: &LocalImage, virtme: &Virtme) -> Round {
+fn round(number: u8, folder: &Path, module: &Path, image: &LocalImage, virtme: &Virtme) -> Round {
     let (cold, first, _) = ours(module, "off");
     let (_, warm, from_template) = ours(module, "on");
     assert!(from_template, "it booted");
@@ -118,7 +116,7 @@ fn ours(module: &Path, warm: &str) -> (Duration, Duration, bool) {
     let taken = begun.elapsed();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // Neither side's time holds the end of its machine.
-    run(kmt_run(module).args(["stack", "destroy", "--stack", "bench", "--yes"]).stderr(Stdio::null()));
+    destroy(module);
     let log = fs::read_to_string(Home::find().unwrap().runs().join("latest/events.jsonl")).unwrap();
     let events = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let first = events

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A Go module with one test that does nothing.
 pub(crate) fn trivial_module(folder: &Path) -> PathBuf {
@@ -28,4 +28,19 @@ pub(crate) fn kmt_run(module: &Path) -> Command {
 /// Runs it to its end, which is to be a good one.
 pub(crate) fn run(command: &mut Command) {
     assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+/// Takes away the stack of a benchmark, `bench`.
+pub(crate) fn destroy(module: &Path) {
+    run(kmt_run(module).args(["stack", "destroy", "--stack", "bench", "--yes"]).stderr(Stdio::null()));
+}
+
+/// The number of rounds that was asked for.
+pub(crate) fn rounds(otherwise: u8) -> u8 {
+    std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(otherwise)
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -12,16 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kmt_reporters::event::{Arch, Event, EventSink};
-use kmt_run::artifact::{self, ArtifactSet, Log, Store, ship};
-use kmt_run::external::builder::BuildRequest;
-use kmt_run::external::builder::fake::FakeBuilder;
+use kmt_run::artifact::{Store, ship};
 use kmt_run::external::transport::ssh::Ssh;
 use kmt_run::external::transport::{Connection, Route, Transport as _};
-use kmt_run::settings::component::Artifact;
 
-use machine::{kmt_run, run, trivial_module};
+use data::built;
+use machine::{destroy, kmt_run, median, rounds, run, trivial_module};
 
+mod data;
 mod machine;
 
 /// Bytes of the binary.
@@ -31,12 +29,6 @@ const SMALL: usize = 200;
 const ASKED: f64 = 0.8;
 /// What rsync and its libraries lie in, in the guest.
 const PEER: &str = "/root/rsync";
-
-struct Nobody;
-
-impl EventSink for Nobody {
-    fn emit(&self, _: Event) {}
-}
 
 /// A guest, and an open connection to it for the peers.
 struct Guest {
@@ -125,13 +117,6 @@ fn timed(what: impl FnOnce()) -> Duration {
     begun.elapsed()
 }
 
-async fn built(root: &Path, cache: &Path) -> ArtifactSet {
-    let mut request = BuildRequest::new(root, Arch::host());
-    request.artifacts = vec![Artifact::Same("data".to_owned())];
-    let builder = FakeBuilder::default();
-    artifact::build(&request, &[], &builder, cache, &Nobody, &Log::nowhere()).await.unwrap()
-}
-
 /// Changes the code of the binary here and there, differently each time.
 fn change(binary: &Path, seed: u8) {
     let mut code = fs::read(binary).unwrap();
@@ -149,7 +134,7 @@ fn shown(what: &str, round: &Round, bytes: u64) {
 
 #[tokio::main]
 async fn main() {
-    let rounds: u8 = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5);
+    let rounds = rounds(5);
     // Sockets lie where nobody else may.
     let temp = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap();
     let module = trivial_module(temp.path());
@@ -195,9 +180,8 @@ async fn main() {
     );
     connection.close().await;
     let _ = guest.command("ssh").args(["-O", "exit", &guest.alias]).stderr(Stdio::null()).status();
-    run(kmt_run(&module).args(["stack", "destroy", "--stack", "bench", "--yes"]).stderr(Stdio::null()));
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios[ratios.len() / 2];
+    destroy(&module);
+    let median = median(ratios);
     println!("a changed binary at {median:.2} of the speed of scp, at least {ASKED}");
     assert_eq!(report.bytes, 0);
     assert!(median >= ASKED, "{median:.2}");

@@ -5,31 +5,17 @@
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kmt_reporters::event::{Arch, Event, EventSink};
-use kmt_run::artifact::{self, ArtifactSet, Log, Store, ship};
-use kmt_run::external::builder::BuildRequest;
-use kmt_run::external::builder::fake::FakeBuilder;
+use kmt_run::artifact::{Store, ship};
 use kmt_run::external::transport::local::Local;
-use kmt_run::settings::component::Artifact;
+
+use data::built;
+
+mod data;
 
 const FOLDERS: u32 = 100;
 const FILES: u32 = 1000;
-
-struct Nobody;
-
-impl EventSink for Nobody {
-    fn emit(&self, _: Event) {}
-}
-
-async fn built(root: &Path, cache: &Path) -> ArtifactSet {
-    let mut request = BuildRequest::new(root, Arch::host());
-    request.artifacts = vec![Artifact::Same("data".to_owned())];
-    let builder = FakeBuilder::default();
-    artifact::build(&request, &[], &builder, cache, &Nobody, &Log::nowhere()).await.unwrap()
-}
 
 #[tokio::main]
 async fn main() {
